@@ -1,0 +1,49 @@
+# make run      the main job on an embedded local stack: see README.md
+# make test     everything this machine can test; says what it left out and why
+# make help     all targets
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-rubin test lint types tarball wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(STAMP): setup.cfg pyproject.toml
+	@scripts/venv.sh $(PYTHON) $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+run: $(STAMP) ## four jobs through starter, wrapper, pilot and server on this machine
+	$(BIN)/pilot-local run
+
+run-rubin: $(STAMP) ## the same with a real Rubin payload (pipetask)
+	$(BIN)/python examples/rubin/run.py
+
+test: $(STAMP) ## every test this machine can run
+	$(BIN)/python -m pytest $(TESTS)
+
+$(VENV)/.lint: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@touch $@
+
+lint: $(VENV)/.lint ## ruff and shellcheck
+	$(BIN)/ruff check --config .ci/ruff.toml .
+	$(BIN)/ruff format --config .ci/ruff.toml --check .
+	git ls-files '*.sh' container/shim/docker .ci/run | xargs $(BIN)/shellcheck
+
+types: $(VENV)/.lint ## mypy --strict
+	$(BIN)/mypy -p pilot_core -p pilot_starter -p container
+
+tarball: ## dist/pilot3.tar.gz, what wrappers in the field fetch
+	scripts/tarball.sh dist/pilot3.tar.gz
+
+wheel: $(STAMP) ## dist/*.whl
+	@$(BIN)/pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .run build dist *.egg-info

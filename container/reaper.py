@@ -1,0 +1,209 @@
+"""Removes what an earlier life left on this node, and never what a neighbour uses.
+
+Several owners share a node and its daemon: pilots in pods of their own, each
+with its own pid namespace and host name. Whether an owner lives is answered by
+the kernel: each holds a lock (flock) on a file of its own, in a folder that
+all owners on the node share, for as long as it lives. A lock ends with its
+process, however that ended, and is seen through every pid namespace. So:
+
+==========================  ==================================================
+the owner's lock file       what follows
+==========================  ==================================================
+held                        its owner lives: left alone
+free                        its owner is gone: removed
+missing, same boot          not known (other folder, file deleted): left alone
+missing, other boot         no process outlives its kernel: removed, if the
+                            engine is on this node
+==========================  ==================================================
+
+An own label is enough to be left alone. Images are never touched.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from container.contract import Engine
+from container.errors import EngineError
+from pilot_core.base.procs import boot_id
+
+__all__ = ["BOOT_LABEL", "OWNER_LABEL", "Owner", "Reaped", "Reaper"]
+
+log = logging.getLogger(__name__)
+
+#: Label with the token of the owner, which names its lock file.
+OWNER_LABEL = "container.owner"
+#: Label with the boot of the kernel under which it was started.
+BOOT_LABEL = "container.boot"
+
+_PREFIX = ".container-owner-"
+
+
+class Owner:
+    """A living owner of containers, for as long as the `with` block lasts.
+
+    Parameters
+    ----------
+    folder
+        Shared by all owners on this node, on a file system with locks; made if
+        it is missing.
+    token
+        Names this owner and no other, ever; made up if empty.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or locked. Containers of an owner
+        without a lock would never be removed, nor be in danger.
+    """
+
+    def __init__(self, folder: Path, token: str = "") -> None:
+        self.folder = folder
+        self.token = token or uuid.uuid4().hex
+        self._fd = -1
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What every container of this owner must carry."""
+        return {OWNER_LABEL: self.token, BOOT_LABEL: boot_id()}
+
+    def __enter__(self) -> "Owner":
+        self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
+        path = _lock_file(self.folder, self.token)
+        while self._fd < 0:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                raise
+            # Between our open and our lock a reaper may have taken the file for
+            # a dead owner's and removed it: a lock on a nameless file is none.
+            if _same_file(fd, path):
+                self._fd = fd
+            else:
+                os.close(fd)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            _lock_file(self.folder, self.token).unlink()
+        os.close(self._fd)
+        self._fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What a reaper did: names removed, names left to others, failures in words."""
+
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class Reaper:
+    """Finds leftovers by label and removes those of dead owners.
+
+    Parameters
+    ----------
+    engine
+        Where to look.
+    owner
+        We: what carries our label stays.
+    family
+        Labels that all owners of our kind give; nothing without them is looked at.
+    local
+        True if the engine runs on this node, so that another boot means gone.
+    boot
+        The boot of this kernel; asked if empty.
+    """
+
+    def __init__(
+        self, engine: Engine, owner: Owner, family: Mapping[str, str], *, local: bool, boot: str = ""
+    ) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._family = dict(family)
+        self._local = local
+        self._boot = boot or boot_id()
+
+    def reap(self) -> Reaped:
+        """Look once and remove; a silent engine is a failure told, not raised."""
+        try:
+            found = self._engine.leftovers(self._family)
+        except EngineError as err:
+            return Reaped(failed=(str(err),))
+        removed, kept, failed = [], [], []
+        for leftover in found:
+            if not self._gone(leftover.labels):
+                kept.append(leftover.name)
+                continue
+            try:
+                self._engine.remove_leftover(leftover)
+            except EngineError as err:
+                failed.append(f"{leftover.name}: {err}")
+                continue
+            removed.append(leftover.name)
+            log.warning("removed %s (%s): its owner is gone", leftover.name, leftover.id[:12])
+        if not failed:
+            self._forget({one.labels.get(OWNER_LABEL, "") for one in found if one.name in removed})
+        return Reaped(tuple(removed), tuple(kept), tuple(failed))
+
+    def _gone(self, labels: Mapping[str, str]) -> bool:
+        """True only if the owner is certainly gone; the table above."""
+        token = labels.get(OWNER_LABEL, "")
+        # A label is text from outside: it must not lead out of the folder.
+        if not token or token == self._owner.token or not token.replace("-", "").isalnum():
+            return False
+        held = _held(_lock_file(self._owner.folder, token))
+        if held is not None:
+            return not held
+        boot = labels.get(BOOT_LABEL, "")
+        return self._local and bool(boot) and bool(self._boot) and boot != self._boot
+
+    def _forget(self, tokens: set[str]) -> None:
+        """Delete the lock files of owners whose last container is gone."""
+        for token in tokens - {""}:
+            path = _lock_file(self._owner.folder, token)
+            if _held(path) is False:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _lock_file(folder: Path, token: str) -> Path:
+    return folder / f"{_PREFIX}{token}"
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        here, there = os.fstat(fd), os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _held(path: Path) -> bool | None:
+    """True if somebody holds the lock, False if nobody, None if it cannot be told."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # Shared, so that two reapers do not take each other for the owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    else:
+        return False
+    finally:
+        os.close(fd)

@@ -1,0 +1,511 @@
+"""Builds every object of a pilot and runs it: the only module that names adapters.
+
+Tables map the words of queues and options (copytool `gs`, engine `docker`,
+`--pilot-user rubin`) to what implements them; adding one is a line here and a
+file there.
+"""
+
+import faulthandler
+import logging
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from container.companions import CompanionEngine
+from container.contract import Container, Engine
+from container.docker_engine import DockerEngine
+from container.errors import EngineError
+from container.process_engine import ProcessEngine
+from container.reaper import Owner, Reaper
+from pilot_core import __version__, cli, loglines
+from pilot_core.agent import Agent, AgentEvent
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock, SystemClock
+from pilot_core.base.inbox import Inbox
+from pilot_core.base.logs import file_log, setup_logging
+from pilot_core.base.redact import Redactor
+from pilot_core.compile import FAMILY
+from pilot_core.config import Config, PayloadConfig
+from pilot_core.debugging import debug_output
+from pilot_core.errors import NodeError, PilotError, SetupError, StorageError
+from pilot_core.experiments.contract import Experiment
+from pilot_core.experiments.generic import GenericExperiment
+from pilot_core.experiments.rubin import RubinExperiment
+from pilot_core.info.contract import Information
+from pilot_core.info.cric import CricInformation
+from pilot_core.info.fetch import HttpFetch
+from pilot_core.jobrun import Drain, JobTools, Signal
+from pilot_core.jobs.contract import JobSource
+from pilot_core.jobs.pull import PullSource
+from pilot_core.jobs.pushed import PushedSource
+from pilot_core.ledger import Ledger
+from pilot_core.limits import Judge, limits_for
+from pilot_core.logship.contract import Sink
+from pilot_core.logship.record import JobContext, PayloadRecords
+from pilot_core.logship.resource import PodFacts
+from pilot_core.logship.shipper import LogShipper, ShipSettings
+from pilot_core.logship.sinks.make import make_sink
+from pilot_core.logship.target import parse_target
+from pilot_core.machine import Signalled
+from pilot_core.model.codes import ErrorCode, exit_code
+from pilot_core.model.job import Job
+from pilot_core.model.payload import JobPaths, PayloadKind
+from pilot_core.model.queue import Queue
+from pilot_core.model.report import FileReport
+from pilot_core.monitor.container import ContainerMonitor
+from pilot_core.monitor.disk import DiskMonitor, TreeMonitor
+from pilot_core.monitor.node import describe_node
+from pilot_core.monitor.output import OutputMonitor
+from pilot_core.monitor.prmon import PrmonMonitor
+from pilot_core.monitor.prmon_writer import PrmonWriter
+from pilot_core.monitor.sampler import Sampler
+from pilot_core.monitor.shutdown import PreemptionNotice
+from pilot_core.pulse import Pulse
+from pilot_core.server.client import PandaServer
+from pilot_core.server.contract import JobRequest, Server
+from pilot_core.storage.bundle import make_bundle
+from pilot_core.storage.contract import CopyTool
+from pilot_core.storage.destination import Destination, choose_endpoint, destination
+from pilot_core.storage.gcs import GcsTool
+from pilot_core.storage.local import LocalTool
+from pilot_core.storage.logs import LogUploader
+from pilot_core.watch import Watch
+from pilot_core.wrapup import Wrapper
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
+    "rubin": lambda names: RubinExperiment(pass_environment=names),
+    "generic": lambda names: GenericExperiment(pass_environment=names),
+}
+
+COPYTOOLS: Mapping[str, Callable[[Clock], CopyTool]] = {
+    "gs": lambda clock: GcsTool(clock=clock),
+    "mv": lambda clock: LocalTool(clock=clock, name="mv"),
+    "cp": lambda clock: LocalTool(clock=clock, name="cp"),
+    "local": lambda clock: LocalTool(clock=clock),
+}
+
+#: Activities for logs, the first that the queue knows counts (pilot3's order).
+LOG_ACTIVITIES = ("pl", "write_lan", "w")
+
+#: Signals that end the pilot, with the code and name the server sees. SIGSEGV
+#: and SIGBUS are not among them: after those no Python code can be trusted, and
+#: the starter's last will speaks for the pilot.
+ENDING_SIGNALS = {
+    signal.SIGTERM: ErrorCode.SIGTERM,
+    signal.SIGINT: ErrorCode.SIGINT,
+    signal.SIGQUIT: ErrorCode.SIGQUIT,
+    signal.SIGXCPU: ErrorCode.SIGXCPU,
+    signal.SIGUSR1: ErrorCode.SIGUSR1,
+}
+
+#: Asking the metadata server why costs at most this of the time that is left.
+WHY_S = 0.7
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, build, live; returns the exit code of the process."""
+    redactor = Redactor()
+    try:
+        invocation = cli.parse(argv)
+    except SetupError as err:
+        sys.stderr.write(f"pilot.py: {err}\n")
+        return exit_code(err.code)
+    if invocation.show:
+        sys.stdout.write(cli.show(invocation) + "\n")
+        return 0
+    config = invocation.config
+    setup_logging(debug=config.worker.debug, redactor=redactor)
+    faulthandler.enable()
+    try:
+        config.worker.home.mkdir(parents=True, exist_ok=True)
+        os.chdir(config.worker.home)
+    except OSError as err:
+        log.error("work directory %s: %s", config.worker.home, err.strerror)
+        return exit_code(ErrorCode.MKDIR)
+    with file_log(config.worker.home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor):
+        _banner(config, invocation.remarks)
+        code = _live(config, redactor)
+        shell = exit_code(code)
+        loglines.pilot_finished(code, shell)
+    if config.worker.cleanup and config.worker.home != Path.cwd() and code is ErrorCode.NONE:
+        shutil.rmtree(config.worker.home, ignore_errors=True)
+    return shell
+
+
+def _banner(config: Config, remarks: Sequence[str]) -> None:
+    log.info("*" * 40)
+    log.info("***  PanDA Pilot version %s  ***", __version__)
+    log.info("*" * 40)
+    log.info("queue %s, host %s, python %s", config.worker.queue, config.worker.hostname, platform.python_version())
+    log.info("work directory %s", config.worker.home)
+    for remark in remarks:
+        log.warning("%s", remark)
+
+
+def _live(config: Config, redactor: Redactor) -> ErrorCode:
+    try:
+        pilot = Pilot(config, redactor=redactor, clock=SystemClock())
+    except PilotError as err:
+        log.error("%s", err)
+        return err.code
+    pilot.listen()
+    try:
+        return pilot.agent.run()
+    finally:
+        pilot.close()
+
+
+class Pilot:
+    """All objects of one pilot."""
+
+    def __init__(self, config: Config, *, redactor: Redactor, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.redactor = redactor
+        self.inbox: Inbox[AgentEvent] = Inbox()
+        self.experiment = _experiment(config.worker.pilot_user, config.payload.pass_environment)
+        self.engines = Engines(config.payload, clock)
+        worker = config.worker
+        self.node = describe_node(
+            worker.hostname,
+            batch_type=worker.batch_type,
+            batch_id=worker.batch_id,
+            scheduler_id=worker.scheduler_id,
+        )
+        server = PandaServer(
+            config.server, clock=clock, harvester_id=worker.harvester_id, worker_id=worker.worker_id
+        )
+        self._check_credentials(server)
+        self.server: Server = server
+        fetch = HttpFetch(clock=clock, ca_file=config.info.ca_file, ca_path=config.info.ca_path)
+        self.information: Information = CricInformation(config.info, clock=clock, fetch=fetch)
+        self._copytools: dict[str, CopyTool] = {}
+        self._signals = 0
+        self._born = clock.monotonic()
+        self.agent = Agent(
+            config=config,
+            tools=self._tools(),
+            information=self.information,
+            make_source=self._source,
+            open_engines=self.engines.open,
+            inbox=self.inbox,
+            clock=clock,
+        )
+
+    def _check_credentials(self, server: PandaServer) -> None:
+        """Say now what would fail at the first request, or soon; raises NotAuthorised."""
+        left = server.credential_left_s()
+        if left is not None and left <= 0:
+            log.error("the credential for the PanDA server expired %.0f s ago", -left)
+        elif left is not None:
+            log.info("the credential for the PanDA server is valid for %.1f h", left / 3600)
+
+    def listen(self) -> None:
+        """Signals become events; the handler does nothing else."""
+        for number in ENDING_SIGNALS:
+            signal.signal(number, lambda n, _: self.inbox.put(Signal(n)))
+        signal.signal(signal.SIGUSR2, lambda _, __: self.inbox.put(Drain()))
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self.server.close()
+        self.engines.close()
+
+    def _tools(self) -> JobTools:
+        return JobTools(
+            server=self.server,
+            experiment=self.experiment,
+            ledger=Ledger(self.config.worker.home),
+            redactor=self.redactor,
+            clock=self.clock,
+            node=self.node,
+            owner=lambda: self.engines.labels,
+            engine_for=self.engines.engine_for,
+            shipper_for=self._shipper,
+            watch_for=self._watch,
+            wrapper_for=self._wrapper,
+            log_prefix_for=self._log_place,
+            debug_output=debug_output,
+            alive=Pulse(self.config.worker.home, self.clock).beat,
+            why=self._why,
+        )
+
+    # --- jobs ---------------------------------------------------------------
+
+    def _source(self, queue: Queue) -> JobSource:
+        if self.config.jobs.submit_mode == "PUSH":
+            return PushedSource(self.config.jobs, home=self.config.worker.home, clock=self.clock)
+
+        def acquire(*, budget: Budget, stop: threading.Event) -> Mapping[str, object] | None:
+            return self.server.acquire_job(self._request(queue), budget=budget, stop=stop)
+
+        return PullSource(acquire, config=self.config.jobs, clock=self.clock)
+
+    def _request(self, queue: Queue) -> JobRequest:
+        worker, jobs = self.config.worker, self.config.jobs
+        free_mb = shutil.disk_usage(worker.home).free // 2**20
+        label = "test" if queue.status.lower() == "test" and jobs.label != "ptest" else jobs.label
+        return JobRequest(
+            site=queue.resource,
+            computing_element=worker.queue,
+            label=label,
+            node=self.node.name,
+            disk_mb=min(free_mb, queue.maxwdir_mb) if queue.maxwdir_mb else free_mb,
+            memory_mb=self.node.memory_mb,
+            cpu_mhz=self.node.cpu_mhz,
+            resource_type=jobs.resource_type,
+            job_type=jobs.job_type,
+            working_group=jobs.working_group,
+            country_group=jobs.country_group,
+            allow_other_country=jobs.allow_other_country,
+            harvester_id=worker.harvester_id,
+            worker_id=worker.worker_id,
+            scheduler_id=worker.scheduler_id,
+        )
+
+    def _why(self, event: Signal) -> Signalled:
+        number = signal.Signals(event.number)
+        self._signals += 1
+        wrapup = self.config.wrapup
+        if self._signals > 1:
+            return Signalled(ENDING_SIGNALS[number], f"killed by a second signal, {number.name}", wrapup.hasty_s)
+        code, diag = ENDING_SIGNALS[number], f"the pilot was killed by signal {number.name}"
+        if number is signal.SIGTERM and self.config.worker.batch_type == "Kubernetes":
+            if PreemptionNotice(timeout_s=WHY_S).preempted():
+                code, diag = ErrorCode.PREEMPTION, "the node is being preempted (metadata server)"
+        return Signalled(code, diag, wrapup.preempt_s)
+
+    # --- logs and watching --------------------------------------------------
+
+    def _shipper(self, job: Job, paths: JobPaths) -> tuple[LogShipper, Sink] | None:
+        realtime = self.config.realtime
+        if not realtime.enabled or not realtime.files:
+            return None
+        worker = self.config.worker
+        context = JobContext(
+            task_id=str(job.task_id or ""),
+            panda_job_id=str(job.panda_id),
+            harvester_worker_id=str(worker.worker_id or ""),
+            harvester_id=worker.harvester_id,
+            request_id=job.request_id,
+        )
+        try:
+            sink = make_sink(parse_target(realtime.server), realtime.logname, self._facts())
+        except ValueError as err:
+            log.error("real-time logging is off: %s", err)
+            return None
+        shipper = LogShipper(
+            [paths.work / name for name in realtime.files],
+            lambda source: PayloadRecords(
+                context,
+                source,
+                entry_bytes=sink.limits.entry_bytes,
+                redactor=self.redactor,
+                now=self.clock.time,
+            ),
+            sink,
+            checkpoint=paths.work / ".realtime_position.json",
+            clock=self.clock,
+            settings=ShipSettings(interval_s=realtime.interval_s, memory_bytes=realtime.memory_bytes),
+        )
+        return shipper, sink
+
+    def _facts(self) -> PodFacts:
+        worker = self.config.worker
+        environment = self.config.payload.environment
+        in_pod = worker.batch_type == "Kubernetes"
+        return PodFacts(
+            namespace=environment.get("POD_NAMESPACE", "default") if in_pod else "",
+            pod=worker.pod_name if in_pod else "",
+            container=environment.get("CONTAINER_NAME", "") if in_pod else "",
+            job=worker.queue,
+            task=str(worker.worker_id or ""),
+        )
+
+    def _watch(self, job: Job, queue: Queue, paths: JobPaths, container: Container, started_s: float) -> Watch:
+        folders = [paths.work, paths.shared]
+        sampler = Sampler(
+            [
+                ContainerMonitor(container.stats),
+                PrmonMonitor(folders),
+                DiskMonitor(paths.work),
+                TreeMonitor(folders),
+                OutputMonitor(paths.stdout, paths.stderr),
+            ],
+            started=started_s,
+            clock=self.clock,
+        )
+        # What the wrap-up needs of the pilot's life is not the payload's.
+        left = self.config.worker.lifetime_s - (self.clock.monotonic() - self._born)
+        remaining_s = max(0.0, left - self.config.wrapup.drain_s - self.config.wrapup.upload_s)
+        limits = limits_for(job, queue, self.config.monitor, remaining_s=remaining_s)
+        return Watch(
+            sampler,
+            Judge(limits),
+            writer=PrmonWriter(paths.work),
+            period_s=self.config.monitor.sample_s,
+            clock=self.clock,
+        )
+
+    # --- storage ------------------------------------------------------------
+
+    def _log_destination(self, job: Job, queue: Queue) -> Destination:
+        asked = job.log.endpoint if job.log is not None else ""
+        endpoint = choose_endpoint(queue, LOG_ACTIVITIES, asked=asked)
+        budget = Budget(self.clock, 60.0, "storage data")
+        storage = self.information.storage(endpoint.name, budget=budget)
+        return destination(
+            queue,
+            storage,
+            activities=LOG_ACTIVITIES,
+            dataset=job.log.dataset if job.log is not None else "",
+            panda_id=job.panda_id,
+            available=COPYTOOLS,
+            own_folder=True,
+        )
+
+    def _log_place(self, job: Job, queue: Queue) -> tuple[str, str]:
+        try:
+            place = self._log_destination(job, queue)
+        except PilotError as err:
+            log.warning("no place for the logs: %s", err)
+            return "", ""
+        return place.prefix, place.copytool
+
+    def _wrapper(
+        self, job: Job, queue: Queue, paths: JobPaths, shipper: LogShipper | None, whole: Budget
+    ) -> Wrapper:
+        uploader, problem, place = None, None, None
+        try:
+            place = self._log_destination(job, queue)
+            tool = self._copytools.setdefault(place.copytool, COPYTOOLS[place.copytool](self.clock))
+            uploader = LogUploader(tool, place.prefix, clock=self.clock, roots=(paths.work, paths.shared))
+        except PilotError as err:
+            problem = StorageError(err.diag, err.code)
+
+        def bundle(budget: Budget) -> FileReport:
+            assert job.log is not None
+            assert place is not None
+            made = make_bundle(
+                paths.work,
+                paths.home / f"{job.panda_id}.{job.log.lfn}",
+                top=f"tarball_PandaJob_{job.panda_id}_{queue.name}",
+                budget=budget,
+                roots=(paths.shared,),
+            )
+            made.path.unlink(missing_ok=True)
+            return FileReport(
+                lfn=job.log.lfn,
+                guid=job.log.guid,
+                size=made.size,
+                adler32=made.adler32,
+                surl=place.prefix,
+                endpoint=place.endpoint,
+            )
+
+        return Wrapper(
+            job,
+            paths,
+            experiment=self.experiment,
+            shipper=shipper,
+            uploader=uploader,
+            no_storage=problem,
+            bundle=bundle,
+            config=self.config.wrapup,
+            whole=whole,
+            clock=self.clock,
+        )
+
+
+class Engines:
+    """The engines of this node; Docker is looked for when the first job needs to know.
+
+    Parameters
+    ----------
+    config
+        Which engine; where the folder is that all pilots of a node share.
+    """
+
+    def __init__(self, config: PayloadConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._process = ProcessEngine(clock=clock)
+        self._docker: DockerEngine | None = None
+        if config.engine != "process":
+            self._docker = DockerEngine(base_url=config.environment.get("DOCKER_HOST") or None, clock=clock)
+        self._why_not = "--engine process was asked for"
+        self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
+        self._owner: Owner | None = None
+        self.labels: Mapping[str, str] = {}
+
+    def open(self) -> None:
+        """Claim our mark, remove what dead pilots left, and insist on Docker if it was asked for.
+
+        Raises
+        ------
+        NodeError
+            `--engine docker` and no engine answers.
+        """
+        try:
+            self._owner = Owner(self._config.shared_root)
+            self._owner.__enter__()
+            self.labels = self._owner.labels
+        except OSError as err:
+            log.warning("%s: %s: a later pilot could not tell our leftovers", self._config.shared_root, err)
+            self._owner = None
+        self._look()
+        if self._owner is None:
+            return
+        for engine in (self._process, self._docker):
+            if engine is not None:
+                local = engine is self._process or bool(self._docker and self._docker.local)
+                told = Reaper(engine, self._owner, FAMILY, local=local).reap()
+                if told.failed:
+                    log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
+
+    def engine_for(self, kind: PayloadKind) -> Engine:
+        """The engine for a kind of payload; NodeError if there is none."""
+        if kind is PayloadKind.TRANSFORMATION:
+            return self._beside
+        if self._docker is None:
+            raise NodeError(
+                f"the job names a container image and this node has no container engine: {self._why_not}",
+                ErrorCode.QUEUENOTSETUPFORCONTAINERS,
+            )
+        return self._docker
+
+    def close(self) -> None:
+        """Let go of connections and of our mark."""
+        self._beside.close()
+        if self._owner is not None:
+            self._owner.__exit__(None, None, None)
+
+    def _look(self) -> None:
+        if self._docker is None:
+            return
+        try:
+            log.info("container engine: %s", self._docker.check())
+        except EngineError as err:
+            if self._config.engine == "docker":
+                raise NodeError(f"--engine docker: {err}", ErrorCode.RESOURCEUNAVAILABLE) from err
+            log.info("payloads run as plain processes: %s", err)
+            self._why_not = str(err)
+            self._docker.close()
+            self._docker = None
+            self._beside = CompanionEngine(self._process, None, clock=self._clock)
+
+
+def _experiment(name: str, pass_environment: Sequence[str]) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise SetupError(f"--pilot-user={name!r}: expected one of {', '.join(sorted(EXPERIMENTS))}")
+    return EXPERIMENTS[name](pass_environment)

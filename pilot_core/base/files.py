@@ -1,0 +1,61 @@
+"""Files: written whole or not at all, never outside their folder."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["UnsafeName", "safe_join", "tail_bytes", "write_atomic"]
+
+
+class UnsafeName(ValueError):
+    """A file name from outside that would leave its folder or cannot be a file name."""
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Temporary name in the same folder, fsync, rename.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as out:
+            os.fchmod(out.fileno(), mode)
+            out.write(raw)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def safe_join(folder: Path, name: str) -> Path:
+    """Path of a plain file `name` in `folder`.
+
+    Raises
+    ------
+    UnsafeName
+        If the name is empty, absolute, longer than 255 bytes, holds a slash, a
+        control character or a NUL, or is `.` or `..`.
+    """
+    if not name or name in (".", ".."):
+        raise UnsafeName(f"file name {name!r} is not a name")
+    if "/" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise UnsafeName(f"file name {name!r} holds a slash or a control character")
+    if len(name.encode("utf-8", "surrogatepass")) > 255:
+        raise UnsafeName(f"file name {name[:60]!r}... is longer than 255 bytes")
+    return folder / name
+
+
+def tail_bytes(path: Path, count: int) -> bytes:
+    """The last `count` bytes of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as src:
+            size = src.seek(0, os.SEEK_END)
+            src.seek(max(0, size - count))
+            return src.read(count)
+    except OSError:
+        return b""

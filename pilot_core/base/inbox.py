@@ -1,0 +1,30 @@
+"""The one place where threads and signal handlers leave word for the main thread."""
+
+import queue
+from typing import Generic, TypeVar
+
+__all__ = ["Inbox"]
+
+E = TypeVar("E")
+
+
+class Inbox(Generic[E]):
+    """Events in, in the order of their arrival, for one reader.
+
+    `SimpleQueue.put` is reentrant, so a signal handler may call it while the
+    main thread sits in `get`; `queue.Queue` would deadlock there.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[E] = queue.SimpleQueue()
+
+    def put(self, event: E) -> None:
+        """Leave an event; never blocks, may be called from a signal handler."""
+        self._queue.put(event)
+
+    def get(self, timeout_s: float) -> E | None:
+        """Next event, or None after `timeout_s` seconds without one."""
+        try:
+            return self._queue.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            return None

@@ -1,0 +1,55 @@
+"""The pilot's own log: UTC, in the line shape that today's starter, wrapper and monitor parse."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilot_core.base.redact import RedactingFilter, Redactor
+
+__all__ = ["file_log", "setup_logging"]
+
+# Both shapes are pilot3's: the long one with -d, as Rubin runs it.
+DEBUG_FORMAT = "%(asctime)s | %(levelname)-8s | %(name)-32s | %(funcName)-25s | %(message)s"
+PLAIN_FORMAT = "%(asctime)s | %(levelname)-8s | %(message)s"
+
+# Libraries that would write tokens, headers or a line per request at DEBUG.
+_QUIET = ("urllib3", "google", "docker", "requests", "grpc", "asyncio")
+
+
+def _formatter(debug: bool) -> logging.Formatter:
+    formatter = logging.Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
+    formatter.converter = time.gmtime
+    return formatter
+
+
+def setup_logging(*, debug: bool, redactor: Redactor) -> None:
+    """Send the process's log to stdout, where wrapper and starter read it."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_formatter(debug))
+    handler.addFilter(RedactingFilter(redactor))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[logging.Handler]:
+    """Copy the log to a file while the block lasts; appended, flushed at each line.
+
+    A payload's or a library's text may hold a lone surrogate: it is written
+    as an escape rather than lost.
+    """
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_formatter(debug))
+    handler.addFilter(RedactingFilter(redactor))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

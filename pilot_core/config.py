@@ -1,0 +1,315 @@
+"""Settings, frozen: one class a capability, units in the names, defaults with their reason.
+
+Nothing here reads anything: `cli.py` fills it in from options, environment and
+files, and hands each part to the one capability it belongs to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = [
+    "Config",
+    "HeartbeatConfig",
+    "InfoConfig",
+    "JobsConfig",
+    "MonitorConfig",
+    "PayloadConfig",
+    "RealtimeConfig",
+    "ServerConfig",
+    "WorkerConfig",
+    "WrapupConfig",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Who this pilot is.
+
+    Attributes
+    ----------
+    queue
+        PanDA queue (-q).
+    home
+        The pilot's main directory; job directories are made below it.
+    version_tag
+        -i; third part of pilotID.
+    lifetime_s
+        Longest life of the pilot (-l); the queue's maxtime comes before it.
+    harvester_id, worker_id, scheduler_id
+        From HARVESTER_ID, HARVESTER_WORKER_ID, PANDA_JSID.
+    log_url
+        GTAG: where the worker's own log will be found; first part of pilotID
+        until the job's log is uploaded.
+    id_file
+        One PandaID per line is appended to it: the wrapper reads it. None: do not.
+    """
+
+    queue: str
+    home: Path
+    debug: bool = False
+    version_tag: str = "PR"
+    lifetime_s: int = 324_000
+    harvester_id: str = ""
+    worker_id: int | None = None
+    scheduler_id: str = "unknown"
+    log_url: str = "unknown"
+    pilot_user: str = "rubin"
+    cleanup: bool = True
+    send_worker_status: bool = True
+    id_file: Path | None = None
+    hostname: str = ""
+    batch_type: str = ""
+    batch_id: str = ""
+    pod_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How to reach the PanDA server.
+
+    Attributes
+    ----------
+    url
+        Base URL with port, without a path.
+    api
+        `auto`, `v1` or `legacy`.
+    proxy_file
+        X.509 proxy: certificate and key in one PEM file; re-read when it changes.
+    token_file, token_origin
+        OIDC bearer token and the mandatory Origin (`vo.role`).
+    ca_file, ca_path
+        CA bundle and directory of hashed CA certificates; None for the system's.
+    connect_s, read_s
+        Timeouts of one attempt.
+    acquire_s
+        For a request for a job: the server itself waits up to 60 s for one.
+    """
+
+    url: str
+    api: str = "auto"
+    proxy_file: Path | None = None
+    token_file: Path | None = None
+    token_origin: str = ""
+    token_key_file: Path | None = None
+    ca_file: Path | None = None
+    ca_path: Path | None = None
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    acquire_s: float = 90.0
+    talk: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InfoConfig:
+    """Where queue and storage data are looked for, in this order.
+
+    Attributes
+    ----------
+    folder
+        Files from the wrapper: cric_pandaqueues.json, queuedata.json,
+        cric_ddmendpoints.json. Also the cache.
+    queuedata_url, storagedata_url
+        --queuedata-url, --storagedata-url; `{pandaqueue}` stands for the queue.
+    server_url
+        The PanDA server's cache, `/cache/schedconfig/<queue>.all.json`.
+    cric_url
+        CRIC itself.
+    lifetime_s
+        A cached document is used for so long.
+    """
+
+    folder: Path
+    queuedata_url: str = ""
+    storagedata_url: str = ""
+    server_url: str = ""
+    cric_url: str = "https://datalake-cric.cern.ch"
+    lifetime_s: float = 10_800.0
+    ca_file: Path | None = None
+    ca_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """When and how to take a job.
+
+    Attributes
+    ----------
+    submit_mode
+        PULL or PUSH.
+    requests
+        Requests without a job in a row before the pilot ends (-v).
+    failures
+        Failed requests in a row before the pilot ends (-x).
+    no_job_wait_s, failure_wait_s
+        Upper and lower bound of the jittered wait between requests, in PULL.
+    push_file
+        pandaJobData.out; waited for, at most `push_wait_s`.
+    """
+
+    label: str = "managed"
+    submit_mode: str = "PULL"
+    requests: int = 2
+    failures: int = 5
+    no_job_wait_s: tuple[float, float] = (60.0, 180.0)
+    failure_wait_s: tuple[float, float] = (30.0, 90.0)
+    push_file: Path | None = None
+    push_wait_s: float = 600.0
+    resource_type: str = ""
+    job_type: str = ""
+    working_group: str = ""
+    country_group: str = ""
+    allow_other_country: bool = False
+    allow_same_user: bool = True
+    min_free_mb: int = 2_048
+    max_jobs: int = 0
+    drain_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatConfig:
+    """Updates while a job runs.
+
+    Attributes
+    ----------
+    period_s
+        The server fails a job after 7200 s without one.
+    debug_period_s
+        While a debug command is active.
+    lost_s
+        Without a single accepted update for so long, the job has been given
+        to somebody else; the payload is stopped.
+    """
+
+    period_s: float = 1_800.0
+    debug_period_s: float = 60.0
+    lost_s: float = 10_800.0
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadConfig:
+    """How payloads run.
+
+    Attributes
+    ----------
+    engine
+        `auto`, `docker` or `process`.
+    shared_root
+        Same path on the host and in the pilot's container; the job's shared
+        folder is `<shared_root>/<PandaID>`.
+    base_urls
+        URL prefixes a transformation may come from; empty for the experiment's.
+    grace_s
+        Between asking a payload to end and killing it.
+    pull_s
+        Longest image pull.
+    environment
+        The pilot's environment; experiments pass a declared part of it on.
+    pass_environment
+        Further names the payload gets from it; `NAME_*` stands for a prefix.
+    """
+
+    engine: str = "auto"
+    shared_root: Path = Path("/tmp/panda")
+    base_urls: tuple[str, ...] = ()
+    grace_s: float = 10.0
+    fetch_s: float = 120.0
+    pull_s: float = 1_800.0
+    network: str = "host"
+    ca_file: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pass_environment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeConfig:
+    """Real-time logging of the payload.
+
+    Attributes
+    ----------
+    server
+        `google-cloud-logging[;http://host:port]`, `file;<path>`, `stdout`...
+        Every spelling found in the field is accepted, see `logship/target.py`.
+    logname
+        Log name (`Panda-RubinLog`).
+    files
+        Names below the job directory, or absolute paths.
+    interval_s
+        Time between two looks at a file.
+    """
+
+    enabled: bool = False
+    server: str = ""
+    logname: str = "Panda-RubinLog"
+    files: tuple[str, ...] = ()
+    interval_s: float = 5.0
+    memory_bytes: int = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    """Watching the payload.
+
+    Attributes
+    ----------
+    sample_s
+        Time between two samples.
+    looping_s
+        Silent and idle for so long means looping.
+    free_mb
+        Free space below which a job is failed.
+    output_bytes
+        Largest payload.stdout or payload.stderr.
+    workdir_grace, memory_grace_s
+        pilot3: 1.2 of maxwdir; seconds above maxrss before the kill.
+    processes
+        Processes of one payload; far above what a pipeline starts (a few per
+        core), far below what stops a node from forking. 0 for no limit.
+    """
+
+    sample_s: float = 30.0
+    looping_s: float = 7_200.0
+    free_mb: int = 1_024
+    output_bytes: int = 2 * 1024**3
+    workdir_grace: float = 1.2
+    memory_grace_s: float = 60.0
+    processes: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class WrapupConfig:
+    """Time for what follows a payload, seconds; each step has its own allowance.
+
+    Attributes
+    ----------
+    drain_s, upload_s
+        Last log records; upload of the log files.
+    final_s
+        Final report: tried for as long as a server outage may last.
+    preempt_s
+        Everything, counted from SIGTERM. A Spot pod gets 15 s; the starter
+        works with 12 s and needs the difference for the worker log.
+    hasty_s
+        What is left after a second signal.
+    """
+
+    drain_s: float = 30.0
+    upload_s: float = 900.0
+    final_s: float = 4 * 3_600.0
+    preempt_s: float = 9.0
+    hasty_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything."""
+
+    worker: WorkerConfig
+    server: ServerConfig
+    info: InfoConfig
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+    heartbeat: HeartbeatConfig = field(default_factory=HeartbeatConfig)
+    payload: PayloadConfig = field(default_factory=PayloadConfig)
+    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    wrapup: WrapupConfig = field(default_factory=WrapupConfig)

@@ -1,0 +1,112 @@
+"""Debug commands of the back-channel: what an operator may look at while a job runs.
+
+Nothing goes through a shell, nothing leaves the job's folders, and the answer
+is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pilot_core.base.files import tail_bytes
+from pilot_core.errors import PayloadError
+from pilot_core.model.payload import JobPaths
+
+__all__ = ["LIMIT", "debug_output"]
+
+LIMIT = 2048
+
+# What `debug` shows the end of: the youngest of these.
+_LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt")
+
+
+def debug_output(text: str, paths: JobPaths) -> str:
+    """Answer to one command such as `tail payload.stderr`; `debug` alone shows the youngest log.
+
+    Raises
+    ------
+    PayloadError
+        For a command that is not one of ours, or a path outside the job.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as err:
+        raise PayloadError(f"debug command {text!r}: {err}") from err
+    name, arguments = (words[0], words[1:]) if words else ("debug", [])
+    handler = _COMMANDS.get(name)
+    if handler is None:
+        raise PayloadError(f"debug command {name!r} is not one of {', '.join(sorted(_COMMANDS))}")
+    return handler(arguments, paths)[-LIMIT:]
+
+
+def _debug(_: Sequence[str], paths: JobPaths) -> str:
+    found = [path for pattern in _LOGS for path in paths.work.glob(pattern) if path.is_file()]
+    found = [path for path in found if path.name != paths.log.name]
+    return _show_tail(found, "any log of the payload")
+
+
+def _tail(arguments: Sequence[str], paths: JobPaths) -> str:
+    names = [word for word in arguments if not word.startswith("-")]
+    if not names:
+        return _debug((), paths)
+    return _show_tail([path for path in _matches(names[0], paths) if path.is_file()], names[0])
+
+
+def _show_tail(found: Sequence[Path], what: str) -> str:
+    if not found:
+        raise PayloadError(f"there is no {what} in the job's folder")
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    head = f"[{newest.name}]\n"
+    return head + tail_bytes(newest, LIMIT - len(head)).decode("utf-8", "replace")
+
+
+def _ls(arguments: Sequence[str], paths: JobPaths) -> str:
+    names = [word for word in arguments if not word.startswith("-")] or ["."]
+    lines = []
+    for path in sorted(_matches(names[0], paths)):
+        for entry in sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]:
+            info = entry.lstat()
+            lines.append(f"{info.st_mode & 0o7777:04o} {info.st_size:>12} {entry.name}")
+    return "\n".join(lines)
+
+
+def _du(arguments: Sequence[str], paths: JobPaths) -> str:
+    names = [word for word in arguments if not word.startswith("-")] or ["."]
+    lines = []
+    for path in sorted(_matches(names[0], paths)):
+        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+        lines.append(f"{sum(p.lstat().st_size for p in files):>14} {path.name or path}")
+    return "\n".join(lines)
+
+
+def _ps(_: Sequence[str], __: JobPaths) -> str:
+    import psutil
+
+    lines = ["    PID    PPID  CPU_S  RSS_MB COMMAND"]
+    for process in psutil.Process().children(recursive=True):
+        try:
+            with process.oneshot():
+                cpu, rss = sum(process.cpu_times()[:2]), process.memory_info().rss / 2**20
+                command = " ".join(process.cmdline())[:100] or process.name()
+                lines.append(f"{process.pid:7} {process.ppid():7} {cpu:6.1f} {rss:7.1f} {command}")
+        except psutil.Error:
+            continue
+    return "\n".join(lines)
+
+
+def _matches(pattern: str, paths: JobPaths) -> list[Path]:
+    """Paths of a pattern below the job's folders; a link that leads out of them does not count."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
+    roots = [root.resolve() for root in (paths.work, paths.shared)]
+    found = [paths.work] if pattern in (".", "") else list(paths.work.glob(pattern))
+    return [path for path in found if any(path.resolve().is_relative_to(root) for root in roots)]
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str], JobPaths], str]] = {
+    "debug": _debug,
+    "tail": _tail,
+    "ls": _ls,
+    "du": _du,
+    "ps": _ps,
+}

@@ -1,0 +1,1 @@
+"""What is particular to an experiment: its command, its files, how it fails."""

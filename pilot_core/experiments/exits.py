@@ -1,0 +1,27 @@
+"""PURE: what an exit code means."""
+
+import signal
+
+__all__ = ["explain_exit"]
+
+# Codes with a meaning of their own in the shell and in `docker run`
+# (docs.docker.com, "Exit status"; POSIX sh, "Exit Status for Commands").
+_MEANINGS = {
+    125: "docker refused to run the container",
+    126: "command found but not executable",
+    127: "command not found",
+}
+
+
+def explain_exit(code: int) -> str:
+    """An exit code in words: `exit code 139, killed by signal 11 (SIGSEGV)`."""
+    if code in _MEANINGS:
+        return f"exit code {code}, {_MEANINGS[code]}"
+    number = code - 128
+    if 0 < number <= signal.SIGRTMAX:
+        try:
+            name = f" ({signal.Signals(number).name})"
+        except ValueError:
+            name = ""
+        return f"exit code {code}, killed by signal {number}{name}"
+    return f"exit code {code}"

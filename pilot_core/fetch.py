@@ -1,0 +1,133 @@
+"""Fetch the transformation: from an allowed place, over verified TLS, or not at all."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.clock import Clock
+from pilot_core.base.files import write_atomic
+from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.errors import NodeError, PayloadError, PilotError
+from pilot_core.model.codes import ErrorCode
+
+__all__ = ["allowed", "fetch_script"]
+
+log = logging.getLogger(__name__)
+
+# Two repeats within about 3 s: a node that cannot reach the store should fail
+# the job quickly, since the server gives it to another node.
+POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=4.0)
+
+#: A transformation is a script; whatever is larger is not what was asked for.
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class _Again(NodeError):
+    """Worth another try."""
+
+    default = ErrorCode.TRFDOWNLOADFAILURE
+
+
+def _key(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def allowed(url: str, base_urls: Sequence[str]) -> bool:
+    """True if `url` lies below one of `base_urls`: same scheme, exact host and port, path by whole segments."""
+    try:
+        parts = urlsplit(url)
+        key = _key(url)
+        if parts.username or parts.password or key[0] not in ("http", "https") or not key[1]:
+            return False
+        path = unquote(parts.path).split("/")
+        if ".." in path or "." in path:
+            return False
+        for base in base_urls:
+            prefix = unquote(urlsplit(base).path).rstrip("/").split("/")
+            if _key(base) == key and path[: len(prefix)] == prefix and len(path) > len(prefix):
+                return True
+    except ValueError:
+        return False
+    return False
+
+
+def _get(url: str, budget: Budget, verify: bool | str) -> bytes:
+    # Imported here: an idle pilot and `--help` do without it.
+    import requests
+
+    try:
+        with requests.get(
+            url, timeout=budget.timeout(30.0), stream=True, allow_redirects=False, verify=verify
+        ) as answer:
+            if answer.status_code >= 500 or answer.status_code == 429:
+                raise _Again(f"{url}: HTTP {answer.status_code}")
+            if answer.status_code != 200:
+                raise PayloadError(f"{url}: HTTP {answer.status_code}", ErrorCode.TRFDOWNLOADFAILURE)
+            body = bytearray()
+            for chunk in answer.iter_content(65536):
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise PayloadError(f"{url}: larger than {MAX_BYTES} bytes", ErrorCode.TRFDOWNLOADFAILURE)
+                budget.timeout(30.0)
+            expected = answer.headers.get("Content-Length", "")
+            if expected.isdigit() and "Content-Encoding" not in answer.headers and int(expected) != len(body):
+                raise _Again(f"{url}: got {len(body)} of {expected} bytes")
+    except requests.exceptions.SSLError as err:
+        raise PayloadError(f"{url}: TLS: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
+    except (requests.exceptions.RequestException, OSError) as err:
+        if isinstance(err, BudgetSpent):
+            raise
+        raise _Again(f"{url}: {err}") from err
+    if bytes(body[:512]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise PayloadError(f"{url}: an HTML page came instead of a script", ErrorCode.TRFDOWNLOADFAILURE)
+    return bytes(body)
+
+
+def fetch_script(
+    url: str,
+    target: Path,
+    *,
+    base_urls: Sequence[str],
+    ca: Path | None,
+    budget: Budget,
+    clock: Clock,
+    stop: threading.Event,
+) -> None:
+    """Store the script at `url` as the executable file `target`; nothing to do if it is there.
+
+    Raises
+    ------
+    PilotError
+        TRFDOWNLOADFAILURE, naming the URL and the reason; CHMODTRF if the file
+        cannot be written.
+    """
+    if target.exists():
+        return
+    if not allowed(url, base_urls):
+        raise PayloadError(
+            f"transformation {url!r} is not below an allowed base URL ({', '.join(base_urls)})",
+            ErrorCode.TRFDOWNLOADFAILURE,
+        )
+    verify: bool | str = str(ca) if ca else True
+    try:
+        body = retry(
+            lambda: _get(url, budget, verify),
+            policy=POLICY,
+            again=lambda err: 0.0 if isinstance(err, _Again) else None,
+            clock=clock,
+            budget=budget,
+            stop=stop,
+            what=f"fetching {url}",
+        )
+    except BudgetSpent as err:
+        raise NodeError(f"{url}: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
+    try:
+        write_atomic(target, body, mode=0o755)
+    except OSError as err:
+        raise PilotError(f"{target}: {err.strerror or err}", ErrorCode.CHMODTRF) from err
+    log.info("transformation %s fetched from %s (%d bytes)", target.name, url, len(body))

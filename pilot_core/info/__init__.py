@@ -1,0 +1,1 @@
+"""What CRIC knows of queues and storages: files, the server's cache, CRIC itself."""

@@ -1,0 +1,80 @@
+"""A document over HTTP: verified TLS, bounded time, bounded size."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pilot_core.base.clock import Clock
+from pilot_core.errors import NotAuthorised, ServerBusy, ServerRefused, ServerUnreachable
+
+__all__ = ["HttpFetch"]
+
+# All queues of CRIC make about 8 MB.
+MAX_BYTES = 64 * 1024 * 1024
+# Small: the time is looked at after each, and one may be long in coming.
+_BLOCK = 1024
+
+
+class HttpFetch:
+    """Gets a URL; the `fetch` of `CricInformation`.
+
+    Parameters
+    ----------
+    ca_file, ca_path
+        CA bundle, or directory of hashed CA certificates; None for the
+        bundle that comes with requests.
+    """
+
+    def __init__(self, *, clock: Clock, ca_file: Path | None = None, ca_path: Path | None = None) -> None:
+        self._clock = clock
+        chosen = ca_file or ca_path
+        self._verify: bool | str = True if chosen is None else str(chosen)
+
+    def __call__(self, url: str, timeout_s: float) -> bytes:
+        """The body at `url`.
+
+        Raises
+        ------
+        ServerUnreachable
+            No answer, half of one, or a 5xx: may pass.
+        ServerBusy
+            429 or 503 with Retry-After.
+        NotAuthorised, ServerRefused
+            Any other status than 200, or more than `MAX_BYTES`.
+        """
+        import requests  # an idle pilot does without it
+
+        end = self._clock.monotonic() + timeout_s
+        try:
+            with requests.get(url, timeout=timeout_s / 2, verify=self._verify, stream=True) as answer:
+                _check(answer.status_code, answer.reason, answer.headers.get("Retry-After", ""))
+                body = bytearray()
+                for block in answer.iter_content(_BLOCK):
+                    body += block
+                    if len(body) > MAX_BYTES:
+                        raise ServerRefused(f"answers with more than {MAX_BYTES} bytes")
+                    if self._clock.monotonic() > end:
+                        raise ServerUnreachable(f"not done after {timeout_s:.0f} s")
+                return bytes(body)
+        except requests.exceptions.SSLError as err:
+            raise ServerRefused(f"TLS: {_reason(err)}") from err
+        except (requests.RequestException, OSError) as err:
+            host = urlsplit(url).netloc
+            raise ServerUnreachable(f"{host}: {type(err).__name__}: {_reason(err)}") from err
+
+
+def _check(status: int, reason: str, retry_after: str) -> None:
+    """Raise what a status other than 200 means."""
+    if status == 200:
+        return
+    said = f"HTTP {status} {reason}"
+    if status in (429, 503) and retry_after.isdigit():
+        raise ServerBusy(said, float(retry_after))
+    if status in (408, 429) or status >= 500:
+        raise ServerUnreachable(said)
+    if status in (401, 403):
+        raise NotAuthorised(said)
+    raise ServerRefused(said)
+
+
+def _reason(err: Exception) -> str:
+    return " ".join(str(err).split())[:200]

@@ -1,0 +1,88 @@
+"""What the console asks of a running local server."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Client", "Unanswered", "find_url"]
+
+TIMEOUT_S = 20.0
+
+
+class Unanswered(Exception):
+    """No server, or not the answer that was hoped for; the text is for the user."""
+
+
+def find_url(folder: Path) -> str:
+    """URL of the server that runs on `folder`; it leaves it there when it starts.
+
+    Raises
+    ------
+    Unanswered
+    """
+    try:
+        return (folder / "url").read_text().strip()
+    except OSError:
+        raise Unanswered(
+            f"no server has run on {folder}: start one with `pilot-local serve`, or give --url"
+        ) from None
+
+
+class Client:
+    """Talks to one server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def submit(self, definition: Mapping[str, object]) -> int:
+        """Submit a job; its PandaID."""
+        return int(self._ask("/local/jobs", definition)["id"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs."""
+        found: list[dict[str, Any]] = self._ask("/local/jobs")
+        return found
+
+    def job(self, panda_id: int) -> dict[str, Any]:
+        """One job."""
+        found: dict[str, Any] = self._ask(f"/local/jobs/{panda_id}")
+        return found
+
+    def cancel(self, panda_id: int) -> bool:
+        """Kill a job; False if there is none of that number that could be killed."""
+        reply = self._ask("/api/v1/job/kill", {"job_ids": [panda_id]})
+        return bool(reply["data"][0])
+
+    def text(self, url: str) -> str:
+        """Text of a file."""
+        return self._open(urllib.request.Request(url)).decode(errors="replace")
+
+    def _ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        answer = self._open(urllib.request.Request(self.url + path, data=data, headers=headers))
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise Unanswered(f"{self.url} is no local PanDA: {answer[:80]!r}") from None
+
+    def _open(self, request: urllib.request.Request) -> bytes:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                data: bytes = answer.read()
+                return data
+        except urllib.error.HTTPError as err:
+            with err:
+                text = err.read().decode(errors="replace").strip()
+            if err.code == 404:
+                raise Unanswered(f"{request.full_url}: not found") from None
+            raise Unanswered(f"{request.full_url}: {text or err.reason}") from None
+        except OSError as err:
+            reason = getattr(err, "reason", err)
+            raise Unanswered(
+                f"{self.url} does not answer ({reason}): is `pilot-local serve` running?"
+            ) from None

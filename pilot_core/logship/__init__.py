@@ -1,0 +1,1 @@
+"""From a growing file to a log service: bytes, lines, records, batches, outcome, position."""

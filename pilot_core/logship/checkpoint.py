@@ -1,0 +1,113 @@
+"""How far each file has been delivered, on disk: what a restarted pilot goes on from."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilot_core.base.files import write_atomic
+from pilot_core.logship.contract import Mark
+
+__all__ = ["Checkpoint", "Place", "fingerprint"]
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+def fingerprint(data: bytes) -> str:
+    """A few characters that stand for these bytes; the log itself is not copied here."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position in one file.
+
+    Attributes
+    ----------
+    path
+        The name it was found under; it may have another one by now.
+    device, inode, generation
+        Which file: a generation more for each replacement or truncation.
+    since
+        When it was seen first, epoch seconds.
+    offset, part, state
+        First byte not delivered; pieces delivered of an overlong line that is
+        open there; what the record maker wants to know.
+    seen_to, seen_print
+        Fingerprint of the (up to 256) bytes before `seen_to`: is it still the
+        same content?
+    """
+
+    path: str
+    device: int
+    inode: int
+    generation: int = 0
+    since: float = 0.0
+    offset: int = 0
+    part: int = 0
+    state: str = ""
+    seen_to: int = 0
+    seen_print: str = fingerprint(b"")
+
+    def moved(self, mark: Mark, *, part: int, seen_to: int, seen_print: str) -> "Place":
+        """The same file, further on."""
+        return dataclasses.replace(
+            self, offset=mark.offset, state=mark.state, part=part, seen_to=seen_to, seen_print=seen_print
+        )
+
+
+class Checkpoint:
+    """The position file.
+
+    Parameters
+    ----------
+    path
+        None: nothing is remembered across a restart.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written = ""
+        self._said = False
+
+    def load(self) -> list[Place]:
+        """What an earlier life left; empty if there is nothing usable.
+
+        Starting at the beginning again shows nothing twice: the same bytes
+        have the same insert ids.
+        """
+        if self._path is None:
+            return []
+        try:
+            raw = json.loads(self._path.read_text())
+            if raw["version"] != _VERSION:
+                raise ValueError(f"version {raw['version']}")
+            return [Place(**item) for item in raw["places"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, KeyError) as err:
+            log.warning("position file %s cannot be used (%s): reading from the start", self._path, err)
+            return []
+
+    def save(self, places: Sequence[Place]) -> None:
+        """Remember these; nothing is written if nothing has changed.
+
+        A disk that cannot take it does not stop the log: it is said once.
+        """
+        if self._path is None:
+            return
+        text = json.dumps({"version": _VERSION, "places": [dataclasses.asdict(p) for p in places]})
+        if text == self._written:
+            return
+        try:
+            write_atomic(self._path, text, mode=0o600)
+            self._written = text
+        except OSError as err:
+            if not self._said:
+                log.warning("position file %s cannot be written: %s", self._path, err)
+            self._said = True

@@ -1,0 +1,164 @@
+"""Insist until a sink has taken the entries: in order, nothing given up for a 429 or a 401.
+
+Retry policy, beside its call: `RETRY` answers and time-outs are repeated after
+full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
+`DENIED` is probed up to once a minute, because somebody has to mend it and
+nothing is lost until then. Where the service asks for a longer wait it gets it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pilot_core.base.clock import Clock
+from pilot_core.base.retry import RetryPolicy
+from pilot_core.logship.batch import requests
+from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
+
+__all__ = ["Delivery", "DeliveryPolicy"]
+
+log = logging.getLogger(__name__)
+
+# A wait is looked into so often: told to stop, it ends within this time.
+_SLICE_S = 0.25
+_SHORTEST_S = 0.05
+# Refusals and failures are said at most so often.
+_SAY_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How the sink is asked.
+
+    Attributes
+    ----------
+    request_s
+        Time for one request.
+    retry, denied
+        Waits after an unclear failure, and where credentials or permissions are missing.
+    """
+
+    request_s: float = 30.0
+    retry: RetryPolicy = RetryPolicy(attempts=0, first_s=0.5, factor=2.0, cap_s=30.0)
+    denied: RetryPolicy = RetryPolicy(attempts=0, first_s=5.0, factor=2.0, cap_s=60.0)
+
+
+class Delivery:
+    """Sends entries to one sink.
+
+    Parameters
+    ----------
+    sink, policy, clock
+        Where to, how, and the source of time.
+    wake
+        Ends a wait early; the wait is then judged anew.
+    time_left
+        Seconds until delivery has to be given up; asked again and again.
+    meanwhile
+        Called from time to time during a wait: a file may be rotated twice in an outage.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        policy: DeliveryPolicy,
+        *,
+        clock: Clock,
+        wake: threading.Event,
+        time_left: Callable[[], float],
+        meanwhile: Callable[[], None],
+    ) -> None:
+        self.counts = ShipCounts()
+        self._sink = sink
+        self._policy = policy
+        self._clock = clock
+        self._wake = wake
+        self._time_left = time_left
+        self._meanwhile = meanwhile
+        self._said_at = float("-inf")
+        self._failures = 0
+
+    def deliver(self, entries: Sequence[Entry]) -> Iterator[int]:
+        """Send in order; yields how many of the entries are settled so far.
+
+        Ends early, without an exception, when the time is over.
+        """
+        settled = 0
+        for request in requests(entries, self._sink.limits):
+            todo = [request]
+            while todo:
+                part = todo.pop()
+                outcome = self._insist(part)
+                if outcome is None:
+                    return
+                if outcome.kind is OutcomeKind.TOO_LARGE and len(part) > 1:
+                    half = len(part) // 2
+                    todo += [part[half:], part[:half]]
+                    continue
+                self._settle(part, outcome)
+                settled += len(part)
+                yield settled
+
+    def _insist(self, entries: Sequence[Entry]) -> Outcome | None:
+        """The sink's last word on one request; None if the time was over first."""
+        first = True
+        while (left := self._time_left()) > 0.0:
+            if not first:
+                self.counts = replace(self.counts, repeated=self.counts.repeated + len(entries))
+            first = False
+            outcome = self._sink.write(entries, timeout_s=min(self._policy.request_s, left))
+            if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.TOO_LARGE):
+                if self._failures:
+                    log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
+                self._failures = 0
+                return outcome
+            self._failures += 1
+            self.counts = replace(self.counts, last_error=outcome.detail)
+            self._say("%s does not take entries (%s): kept, tried again", self._sink.name, outcome.detail)
+            denied = outcome.kind is OutcomeKind.DENIED
+            policy = self._policy.denied if denied else self._policy.retry
+            self._pause(max(outcome.retry_after_s, policy.wait_s(self._failures)))
+        return None
+
+    def _settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+        refused = dict(outcome.rejected)
+        if outcome.kind is OutcomeKind.TOO_LARGE:
+            refused = {0: outcome.detail}
+        self.counts = replace(
+            self.counts,
+            sent=self.counts.sent + len(entries) - len(refused),
+            rejected=self.counts.rejected + len(refused),
+        )
+        if refused:
+            index, why = next(iter(refused.items()))
+            self.counts = replace(self.counts, last_error=why)
+            self._say(
+                "%s refused %d of %d entries for good; the first is %s: %s",
+                self._sink.name,
+                len(refused),
+                len(entries),
+                entries[index].insert_id,
+                why,
+            )
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but leave time for another try where time is short."""
+        end = self._clock.monotonic() + seconds
+        while True:
+            left = self._time_left()
+            now = self._clock.monotonic()
+            # The end can move nearer while we wait: a job that ends, a SIGTERM.
+            end = min(end, now + max(left / 3, _SHORTEST_S))
+            if now >= end or left <= 0.0:
+                return
+            if self._clock.wait(self._wake, min(_SLICE_S, end - now)):
+                self._wake.clear()
+                return
+            self._meanwhile()
+
+    def _say(self, message: str, *args: object) -> None:
+        now = self._clock.monotonic()
+        if now - self._said_at >= _SAY_EVERY_S:
+            self._said_at = now
+            log.error(message, *args)

@@ -1,0 +1,312 @@
+"""PURE. Lines of the payload's log -> entries with the job's ids.
+
+A line that is a JSON object is spliced: its own bytes, with the pilot's fields
+put in front. It is parsed for its level and time, to be sure that it is JSON
+and to look for secrets, and rebuilt only where it must be: a field of the
+pilot's name inside, a secret, or more than one entry may hold.
+
+Everything else is text: it becomes the `message` of an entry, with what cannot
+stand in JSON (bytes that are not UTF-8) written as `\\xff`. Blank lines are
+passed over.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pilot_core.base.redact import Redactor
+from pilot_core.logship import jsontext
+from pilot_core.logship.contract import Chunk, Entry, Mark, Source
+from pilot_core.logship.level import line_level, severity
+from pilot_core.logship.split import GROWTH, parts, struct_size
+from pilot_core.logship.stamp import Stamps
+
+__all__ = ["JobContext", "PayloadRecords"]
+
+# Fields that Python's logging fills from the program's source, not from data:
+# no place for a secret, and nine tenths of a record's bytes.
+_FROM_SOURCE = frozenset(
+    (
+        "name",
+        "asctime",
+        "levelno",
+        "levelname",
+        "filename",
+        "pathname",
+        "lineno",
+        "funcName",
+        "process",
+        "processName",
+    )
+)
+_OURS = frozenset(
+    ("TaskID", "PandaJobID", "Harvester_WorkerID", "Harvester_ID", "RequestID", "PilotTimeStamp")
+)
+# lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the next line.
+_EXTRA = b"###EXTRA###"
+# Shapes remembered; a payload with random field names must not fill the memory.
+_SHAPES = 256
+# For the job's own fields, bytes.
+_ROOM = 1024
+_PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """The ids in every record, under the names that users' queries know.
+
+    The ids are strings, as pilot3 sends them: jsonPayload holds numbers as
+    doubles, and a query finds `"1234"` with and without quotes. RequestID is
+    an integer there, and here. Empty or None: the field is left out.
+    """
+
+    task_id: str = ""
+    panda_job_id: str = ""
+    harvester_worker_id: str = ""
+    harvester_id: str = ""
+    request_id: int | None = None
+
+    def fields(self) -> dict[str, str | int]:
+        """Field names and values in pilot3's order."""
+        named: dict[str, str | int | None] = {
+            "TaskID": self.task_id,
+            "PandaJobID": self.panda_job_id,
+            "Harvester_WorkerID": self.harvester_worker_id,
+            "Harvester_ID": self.harvester_id,
+            "RequestID": self.request_id,
+        }
+        return {name: value for name, value in named.items() if value is not None and value != ""}
+
+
+class _Shape(NamedTuple):
+    """What the field names of a record say about it."""
+
+    clash: bool
+    scan: tuple[str, ...]
+
+
+class PayloadRecords:
+    """The record maker of the payload's log.
+
+    Parameters
+    ----------
+    context
+        The job.
+    source
+        The file.
+    entry_bytes
+        Most bytes a payload may have; more is split. 0 for no limit.
+    redactor
+        What must not leave.
+    now
+        Wall clock, epoch seconds: `PilotTimeStamp`.
+    """
+
+    def __init__(
+        self,
+        context: JobContext,
+        source: Source,
+        *,
+        entry_bytes: int,
+        redactor: Redactor,
+        now: Callable[[], float],
+    ) -> None:
+        self._fields = context.fields()
+        job = _PLAIN.sub("-", context.panda_job_id) or "0"
+        self._prefix = f"{job}-{source.file_id}-"
+        self._limit = entry_bytes or 1 << 62
+        self._redactor = redactor
+        self._now = now
+        self._stamps = Stamps(source.state, source.since, now)
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._clean_mdc: dict[str, Any] = {}
+        self._stamp_s = 0.0
+        self._end = source.offset
+        self._held: tuple[int, bytes] | None = None
+
+    def feed(self, chunk: Chunk) -> Sequence[Entry]:
+        """Take the next lines; see `RecordMaker.feed`."""
+        self._stamp_s = self._now()
+        if chunk.part:
+            return self._piece(chunk)
+        head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
+        loads, shapes, prefix, when = jsontext.loads, self._shapes, self._prefix, self._stamps.of
+        small = self._limit // GROWTH - _ROOM
+        entries: list[Entry] = []
+        end = chunk.offset
+        for line in chunk.lines:
+            start = end
+            end += len(line)
+            record = None
+            if line[-2:] == b"}\n" and line[:2] == b'{"' and self._held is None:
+                try:
+                    record = loads(line)
+                except ValueError:
+                    record = None
+            shape = shapes.get(tuple(record)) if record is not None else None
+            if (
+                record is None
+                or shape is None
+                or shape.clash
+                or len(line) > small
+                or self._suspect(record, shape)
+            ):
+                entries += self._careful(line, start)
+                continue
+            entries.append(
+                Entry(
+                    head + line[1:-1], severity(record), when(record.get("asctime")), f"{prefix}{start:013d}"
+                )
+            )
+        self._end = end
+        return entries
+
+    def flush(self) -> Sequence[Entry]:
+        """Nothing follows the trailer's marker: it goes as text."""
+        held, self._held = self._held, None
+        return self._text(held[1], held[0]) if held is not None else ()
+
+    def mark(self) -> Mark:
+        """End of the last line, or the start of a trailer whose document has not come yet."""
+        return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
+
+    def _suspect(self, record: dict[str, Any], shape: _Shape) -> bool:
+        suspects = self._redactor.suspects
+        for name in shape.scan:
+            value = record[name]
+            if type(value) is str:
+                if suspects(value):
+                    return True
+            elif type(value) is dict:
+                # The diagnostic context stays the same for hundreds of records.
+                if value != self._clean_mdc:
+                    if self._dirty(value):
+                        return True
+                    self._clean_mdc = value
+            elif type(value) is list:
+                return True
+        return False
+
+    def _dirty(self, value: Any) -> bool:
+        if type(value) is str:
+            return self._redactor.suspects(value)
+        if type(value) is dict:
+            return any(self._dirty(k) or self._dirty(v) for k, v in value.items())
+        return type(value) is list and any(map(self._dirty, value))
+
+    # ---- the careful way: a new shape, anything odd, large or secret
+
+    def _careful(self, line: bytes, start: int) -> Iterable[Entry]:
+        stripped = line.strip()
+        if self._held is not None:
+            return self._trailer(line, start)
+        if not stripped:
+            return ()
+        if stripped == _EXTRA:
+            self._held = (start, line)
+            return ()
+        record = self._object(stripped)
+        if record is not None:
+            return self._record(stripped, record, start)
+        together = jsontext.objects(stripped) if b"}" in stripped[:-1] else None
+        if together is None:
+            return self._text(line, start)
+        lead = len(line) - len(line.lstrip())
+        found: list[Entry] = []
+        for offset, raw in together:
+            record = self._object(raw)
+            at = start + lead + offset
+            found += self._record(raw, record, at) if record is not None else self._text(raw, at)
+        return found
+
+    @staticmethod
+    def _object(raw: bytes) -> dict[str, Any] | None:
+        try:
+            value = jsontext.loads(raw) if raw[:1] == b"{" else None
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) and not jsontext.too_deep(value) else None
+
+    def _trailer(self, line: bytes, start: int) -> Iterable[Entry]:
+        """The document after `###EXTRA###` becomes one entry with the marker's offset."""
+        marker, self._held = self._held, None
+        record = self._object(line.strip())
+        if marker is None or record is None:
+            return [*self._text(_EXTRA, marker[0] if marker else start), *self._careful(line, start)]
+        wrapped = {"message": _EXTRA.decode(), "extra": jsontext.exact(line.strip())}
+        return self._record(jsontext.dumps(wrapped), wrapped, marker[0])
+
+    def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
+        shape = self._shape(record)
+        level, when = severity(record), self._stamps.of(record.get("asctime"))
+        uid = f"{self._prefix}{start:013d}"
+        fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
+        large = len(raw) > self._limit // GROWTH - _ROOM
+        clean = self._cleaned(raw, record)
+        if record and clean is None and not (shape.clash or large):
+            return [Entry(jsontext.dumps(fields)[:-1] + b"," + raw[1:], level, when, uid)]
+        own = jsontext.exact(raw) if clean is None else clean
+        fields |= {k: v for k, v in own.items() if k not in _OURS}
+        payload = jsontext.dumps(fields)
+        if not large or max(len(payload), struct_size(fields)) <= self._limit:
+            return [Entry(payload, level, when, uid)]
+        cut = parts(fields, uid, self._limit)
+        if cut is None:
+            return self._messages(jsontext.dumps(own).decode(), uid, level, when)
+        return [Entry(part, level, when, f"{uid}-{n:05d}") for n, part in enumerate(cut, 1)]
+
+    def _shape(self, record: dict[str, Any]) -> _Shape:
+        keys = tuple(record)
+        if len(self._shapes) >= _SHAPES:
+            self._shapes.clear()
+        shape = _Shape(not _OURS.isdisjoint(keys), tuple(k for k in keys if k not in _FROM_SOURCE))
+        self._shapes[keys] = shape
+        return shape
+
+    def _cleaned(self, raw: bytes, record: dict[str, Any]) -> dict[str, Any] | None:
+        """The record without its secrets; None if it holds none."""
+        if not self._dirty(record):
+            return None
+        own = jsontext.exact(raw)
+        clean: dict[str, Any] = self._redacted(own)
+        return None if clean == own else clean
+
+    def _redacted(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._redactor.text(value)
+        if isinstance(value, dict):
+            return {self._redactor.text(k): self._redacted(v) for k, v in value.items()}
+        return [self._redacted(v) for v in value] if isinstance(value, list) else value
+
+    def _text(self, line: bytes, start: int) -> list[Entry]:
+        text = line.removesuffix(b"\n").decode("utf-8", "backslashreplace")
+        level, asctime = line_level(text)
+        when = self._stamps.of(asctime)
+        uid = f"{self._prefix}{start:013d}"
+        return self._messages(self._redactor.text(text), uid, level, when)
+
+    def _messages(self, text: str, uid: str, level: str, when: str, **said: str) -> list[Entry]:
+        fields = {**self._fields, "PilotTimeStamp": self._stamp_s, "message": text, **said}
+        payload = jsontext.dumps(fields)
+        if len(payload) <= self._limit:
+            return [Entry(payload, level, when, uid)]
+        cut = parts(fields, uid, self._limit)
+        if cut is None:
+            raise ValueError(
+                f"a limit of {self._limit} bytes an entry leaves no room for the job's own fields"
+            )
+        return [Entry(part, level, when, f"{uid}-{n:05d}") for n, part in enumerate(cut, 1)]
+
+    def _piece(self, chunk: Chunk) -> list[Entry]:
+        """One piece of a line longer than the reader's cap: text that says so."""
+        entries: list[Entry] = []
+        at = chunk.offset
+        for piece in chunk.lines:
+            text = piece.removesuffix(b"\n").decode("utf-8", "backslashreplace")
+            uid = f"{self._prefix}{at:013d}"
+            said = f"piece {chunk.part} of a line too long to be read whole"
+            entries += self._messages(self._redactor.text(text), uid, "INFO", self._stamps.last, Piece=said)
+            at += len(piece)
+        self._end = at
+        return entries

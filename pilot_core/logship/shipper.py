@@ -1,0 +1,296 @@
+"""The thread that ships log files: read, make records, deliver, remember.
+
+One loop on one thread owns files, makers and sink. Other threads may only call
+`finish`, `ask` and `counts`.
+"""
+
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock
+from pilot_core.logship.checkpoint import Checkpoint, Place
+from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCounts, Sink
+from pilot_core.logship.delivery import Delivery, DeliveryPolicy
+from pilot_core.logship.tail import Commit, Tail, TailedFile
+
+__all__ = ["LogShipper", "ShipSettings"]
+
+log = logging.getLogger(__name__)
+
+# A sleeping loop looks so often whether it was told to stop.
+_SLICE_S = 0.25
+# Bytes of one read: the grain in which positions move.
+_READ = 128 * 1024
+# Positions reach the disk at most so often; what is sent again after a kill
+# has the same insert ids.
+_SAVE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShipSettings:
+    """How logs are shipped.
+
+    Attributes
+    ----------
+    interval_s
+        Time between two looks at a file that had nothing new.
+    memory_bytes
+        Bound of what is in memory; lines, entries and a request are each about
+        a sixteenth of it. What does not fit stays in its file.
+    line_bytes
+        A longer line is shipped in pieces.
+    idle_flush_s
+        A record that waits for more lines is closed after so long without one.
+    rotate_wait_s
+        See `Tail`.
+    delivery
+        How the sink is asked.
+    """
+
+    interval_s: float = 5.0
+    memory_bytes: int = 8 * 1024 * 1024
+    line_bytes: int = 16 * 1024 * 1024
+    idle_flush_s: float = 10.0
+    rotate_wait_s: float = 60.0
+    delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
+
+    @property
+    def load_bytes(self) -> int:
+        """Bytes read before they are delivered."""
+        return max(64 * 1024, self.memory_bytes // 16)
+
+
+@dataclass(slots=True)
+class _Load:
+    """Entries on their way, and which positions are reached after how many of them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    commits: deque[tuple[int, TailedFile, Commit]] = field(default_factory=deque)
+    size: int = 0
+    busy: bool = False
+
+    def take(self, file: TailedFile, maker: RecordMaker, entries: Sequence[Entry]) -> None:
+        self.entries += entries
+        self.commits.append((len(self.entries), file, file.reached(maker.mark())))
+        self.busy = True
+
+    def reach(self, settled: int) -> None:
+        """So many entries are settled: move the positions behind them."""
+        while self.commits and self.commits[0][0] <= settled:
+            _, file, commit = self.commits.popleft()
+            file.commit(commit)
+
+
+class LogShipper:
+    """Ships some files to one sink.
+
+    Parameters
+    ----------
+    files
+        Paths; they may appear later.
+    maker_for
+        Makes the record maker of a file.
+    sink
+        Used by the shipper's thread only; the caller closes it.
+    checkpoint
+        Position file; None for none.
+    clock, settings
+        Source of time; how.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        maker_for: MakerFactory,
+        sink: Sink,
+        *,
+        checkpoint: Path | None,
+        clock: Clock,
+        settings: ShipSettings | None = None,
+    ) -> None:
+        self._settings = settings or ShipSettings()
+        self._maker_for = maker_for
+        self._clock = clock
+        self._sink_name = sink.name
+        self._checkpoint = Checkpoint(checkpoint)
+        places = self._checkpoint.load()
+        self._tails = [self._tail(path, places) for path in dict.fromkeys(files)]
+        self._wake = threading.Event()
+        self._over = threading.Event()
+        self._stop = threading.Event()
+        self._budget: Budget | None = None
+        self._gave_up = False
+        self._saved_at = float("-inf")
+        self._delivery = Delivery(
+            sink,
+            self._settings.delivery,
+            clock=clock,
+            wake=self._wake,
+            time_left=self._time_left,
+            meanwhile=self._look,
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Body of the thread: ships until `stop` is set or `finish` was asked for.
+
+        On `stop` it leaves at once, with the positions remembered; what is
+        left is shipped by the next one. Only `finish` reads to the end.
+        """
+        self._stop = stop
+        try:
+            while self._budget is None and not stop.is_set():
+                if not self.ship_once():
+                    self._sleep()
+            if self._budget is not None:
+                self._drain()
+        finally:
+            self._save()
+            for tail in self._tails:
+                tail.close()
+            self._over.set()
+        if self._budget is None:
+            self._say_counts()
+
+    def ask(self, budget: Budget) -> None:
+        """The writers have ended: read to the end and deliver within `budget`. Does not wait."""
+        self._budget = budget
+        self._wake.set()
+
+    def finish(self, budget: Budget) -> ShipCounts:
+        """`ask`, wait for the end of the thread or of the budget, and say what became of the records.
+
+        Called from another thread than `run`'s. Bounded even where the sink
+        never returns: that thread is then left behind.
+        """
+        self.ask(budget)
+        while not self._over.is_set() and not budget.spent:
+            self._clock.wait(self._over, min(_SLICE_S, budget.left))
+        self._say_counts()
+        return self.counts()
+
+    def counts(self) -> ShipCounts:
+        """What became of the records so far; from any thread."""
+        left = sum(file.left_bytes for tail in self._tails for file in tuple(tail.files))
+        return dataclasses.replace(self._delivery.counts, left_bytes=left)
+
+    def ship_once(self, *, ending: bool = False) -> bool:
+        """One look at every file; False if there was nothing to do.
+
+        With `ending`, lines without a newline and open records are closed.
+        """
+        self._look()
+        load = _Load()
+        done: list[tuple[Tail, TailedFile]] = []
+        for tail in self._tails:
+            for file in tuple(tail.files):
+                was_replaced = file.replaced
+                if self._gather(tail, file, load, ending=ending):
+                    done.append((tail, file))
+                load.busy = load.busy or file.replaced != was_replaced
+        if self._deliver(load):
+            for tail, file in done:
+                tail.forget(file)
+        if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
+            self._save()
+        return load.busy
+
+    def _gather(self, tail: Tail, file: TailedFile, load: _Load, *, ending: bool) -> bool:
+        """Read a file's news into the load; True if nothing will ever follow."""
+        if load.size >= self._settings.load_bytes:
+            return False
+        if file.maker is None:
+            file.maker = self._maker_for(file.source)
+        now = self._clock.monotonic()
+        if file.grew(now):
+            while load.size < self._settings.load_bytes:
+                chunk = file.read(min(_READ, self._settings.load_bytes))
+                if chunk is None:
+                    break
+                load.size += sum(map(len, chunk.lines))
+                load.take(file, file.maker, file.maker.feed(chunk))
+            else:
+                return False
+        over = tail.over(file)
+        if over or ending:
+            self._close_open(file, load)
+        elif now - file.grown_at >= self._settings.idle_flush_s:
+            idle = file.maker.flush()
+            if idle:
+                load.take(file, file.maker, idle)
+        return over
+
+    @staticmethod
+    def _close_open(file: TailedFile, load: _Load) -> None:
+        assert file.maker is not None
+        rest = file.rest()
+        if rest is not None:
+            load.take(file, file.maker, file.maker.feed(rest))
+        last = file.maker.flush()
+        if last:
+            load.take(file, file.maker, last)
+
+    def _deliver(self, load: _Load) -> bool:
+        """Deliver and move the positions; False if the time was over first."""
+        load.reach(0)
+        settled = 0
+        for settled in self._delivery.deliver(load.entries):
+            load.reach(settled)
+        self._gave_up = settled < len(load.entries)
+        return not self._gave_up
+
+    def _drain(self) -> None:
+        # What was given up stays in its file: nothing behind it may move the position.
+        while not self._gave_up and self._time_left() > 0.0 and self.ship_once(ending=True):
+            pass
+
+    def _look(self) -> None:
+        added = False
+        for tail in self._tails:
+            added = tail.look() or added
+        if added:
+            self._save()
+
+    def _time_left(self) -> float:
+        if self._budget is not None:
+            return self._budget.left
+        return 0.0 if self._stop.is_set() else float("inf")
+
+    def _sleep(self) -> None:
+        end = self._clock.monotonic() + self._settings.interval_s
+        while (left := end - self._clock.monotonic()) > 0.0 and not self._stop.is_set():
+            if self._clock.wait(self._wake, min(_SLICE_S, left)):
+                self._wake.clear()
+                return
+
+    def _tail(self, path: Path, places: list[Place]) -> Tail:
+        return Tail(
+            path,
+            [place for place in places if place.path == str(path)],
+            clock=self._clock,
+            line_bytes=self._settings.line_bytes,
+            rotate_wait_s=self._settings.rotate_wait_s,
+        )
+
+    def _save(self) -> None:
+        self._saved_at = self._clock.monotonic()
+        self._checkpoint.save([file.place for tail in self._tails for file in tail.files])
+
+    def _say_counts(self) -> None:
+        counts = self.counts()
+        level = logging.WARNING if counts.left_bytes or counts.rejected else logging.INFO
+        log.log(
+            level,
+            "log records to %s: %d sent, %d repeated, %d rejected, %d bytes left%s",
+            self._sink_name,
+            counts.sent,
+            counts.repeated,
+            counts.rejected,
+            counts.left_bytes,
+            f" (last error: {counts.last_error})" if counts.last_error else "",
+        )

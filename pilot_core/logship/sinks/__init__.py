@@ -1,0 +1,1 @@
+"""One adapter a log service; each imports its own library, and only when used."""

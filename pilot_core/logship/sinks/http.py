@@ -1,0 +1,134 @@
+"""One HTTP connection, kept open between two requests: what the sinks over HTTP share."""
+
+import http.client
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from pilot_core.logship.contract import OutcomeKind
+
+__all__ = ["HttpPost", "Reply", "kind_of"]
+
+# Load balancers drop idle connections after a minute or more: renewed before.
+_IDLE_S = 45.0
+_MOST_REPLY = 4 * 1024 * 1024
+
+_DENIED = frozenset((401, 403, 404, 407))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status, what the server asked to wait in seconds (0 if nothing), and the body."""
+
+    status: int
+    retry_after_s: float
+    body: bytes
+
+    @property
+    def detail(self) -> str:
+        """The answer in a few words, for a log."""
+        words = self.body[:300].decode("utf-8", "replace").split()
+        return f"HTTP {self.status} {' '.join(words)}".strip()
+
+
+def kind_of(status: int) -> OutcomeKind:
+    """What a status means for a batch, where the body says nothing better."""
+    if 200 <= status < 300:
+        return OutcomeKind.DELIVERED
+    if status in (400, 413, 422):
+        return OutcomeKind.TOO_LARGE
+    if status in _DENIED:
+        return OutcomeKind.DENIED
+    # Anything else may pass: a proxy's page, a redirect, an outage.
+    return OutcomeKind.RETRY
+
+
+class HttpPost:
+    """POST to one server.
+
+    Parameters
+    ----------
+    url
+        `http://` or `https://`, host and port; a path is kept and put before
+        the path of each request.
+    context
+        TLS settings; the system's certificates where None.
+
+    Raises
+    ------
+    ValueError
+        If the URL is not of that shape.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http(s) URL")
+        self._host = parts.hostname
+        self._port = parts.port
+        self._base = parts.path.rstrip("/")
+        self._tls = parts.scheme == "https"
+        self._context = context
+        self._connection: http.client.HTTPConnection | None = None
+        self._used_at = 0.0
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Reply:
+        """Send, and read the answer.
+
+        Raises
+        ------
+        OSError, http.client.HTTPException
+            If there was no whole answer; the connection is then closed.
+        """
+        end = time.monotonic() + timeout_s
+        connection = self._open(timeout_s)
+        try:
+            connection.request("POST", self._base + path, body, dict(headers))
+            if connection.sock is not None:
+                connection.sock.settimeout(max(0.01, end - time.monotonic()))
+            answer = connection.getresponse()
+            data = answer.read(_MOST_REPLY)
+            if not answer.isclosed():
+                self.close()  # longer than anybody wants to read
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        self._used_at = time.monotonic()
+        return Reply(answer.status, _retry_after(answer.getheader("Retry-After")), data)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self._connection is not None and time.monotonic() - self._used_at > _IDLE_S:
+            self.close()
+        if self._connection is None:
+            if self._tls:
+                context = self._context or ssl.create_default_context()
+                self._connection = http.client.HTTPSConnection(self._host, self._port, context=context)
+            else:
+                self._connection = http.client.HTTPConnection(self._host, self._port)
+        self._connection.timeout = timeout_s
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout_s)
+        return self._connection
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds of a Retry-After header, which may also be a date (RFC 9110 10.2.3)."""
+    if not value:
+        return 0.0
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0

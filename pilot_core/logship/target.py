@@ -1,0 +1,122 @@
+"""PURE. What `--realtime-logging-server` says: every spelling that is found in the field."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+__all__ = ["KINDS", "Target", "parse_target"]
+
+# Names in use, and the sink each of them means.
+_NAMES = {
+    "google-cloud-logging": "google",
+    "google-cloud": "google",
+    "google": "google",
+    "file": "file",
+    "stdout": "stdout",
+    "loki": "loki",
+    "fluent": "fluent",
+    "fluentd": "fluent",
+    "logstash": "logstash",
+}
+KINDS = tuple(dict.fromkeys(_NAMES.values()))
+
+_SCHEMES = {
+    "google": ("http", "https"),
+    "loki": ("http", "https"),
+    "logstash": ("http", "https", "tcp", "tls"),
+    "fluent": ("tcp", "http", "https", "fluent"),
+}
+# pilot3 needs an address after the `;` and ignores it for Google; this is the
+# one that panda-k8s writes.
+_DUMMY_HOSTS = frozenset(("google", "logging.googleapis.com"))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where records go.
+
+    Attributes
+    ----------
+    kind
+        One of `KINDS`.
+    endpoint
+        Base URL, or the path of a file; empty for the service's own address.
+    options
+        What follows further `;`, as `name=value`.
+    """
+
+    kind: str
+    endpoint: str = ""
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def parse_target(text: str) -> Target:
+    """Understand one of these, quoted or not, with or without `logserver=` in front.
+
+    ::
+
+        google-cloud-logging                      Google itself
+        google-cloud-logging;http://host:port     another endpoint, anonymous
+        google-cloud-logging;https://google:80    Google itself (panda-k8s)
+        loki;https://host:port                    pilot3 since 2024
+        logstash:https://host:port                pilot3 until 3.4
+        file;/path/of/records.jsonl
+        stdout
+
+    Raises
+    ------
+    ValueError
+        Naming `text`, if it is none of them.
+    """
+    plain = _unquoted(text)
+    if plain.startswith("logserver="):
+        plain = _unquoted(plain.removeprefix("logserver="))
+    first, _, more = plain.partition(";")
+    if first.lower() not in _NAMES and ":" in first:
+        # The older spelling: a colon before the address.
+        head, _, tail = plain.partition(":")
+        first, more = head, tail
+    kind = _NAMES.get(first.strip().lower())
+    if kind is None:
+        raise ValueError(f"{text!r} names no log service: one of {', '.join(_NAMES)}")
+    address, *rest = (part.strip() for part in more.split(";"))
+    options = {}
+    for part in filter(None, rest):
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{text!r}: {part!r} is not name=value")
+        options[name] = value
+    return Target(kind, _endpoint(kind, address, text), MappingProxyType(options))
+
+
+def _unquoted(text: str) -> str:
+    plain = text.strip()
+    while len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "'\"":
+        plain = plain[1:-1].strip()
+    return plain
+
+
+def _endpoint(kind: str, address: str, text: str) -> str:
+    if kind == "stdout":
+        if address:
+            raise ValueError(f"{text!r}: stdout takes no address")
+        return ""
+    if kind == "file":
+        path = address.removeprefix("file://")
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a file needs an absolute path, as in file;/tmp/records.jsonl")
+        return path
+    if not address:
+        if kind == "google":
+            return ""
+        raise ValueError(f"{text!r}: {kind} needs an address, as in {kind};https://host:port")
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as err:
+        raise ValueError(f"{text!r}: {address!r} is not an address: {err}") from err
+    if parts.scheme not in _SCHEMES[kind] or not host:
+        shown = ", ".join(f"{s}://" for s in _SCHEMES[kind])
+        raise ValueError(f"{text!r}: {address!r} is not an address of {kind} ({shown} and a host)")
+    return "" if kind == "google" and host in _DUMMY_HOSTS else address.rstrip("/")

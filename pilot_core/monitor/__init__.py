@@ -1,0 +1,1 @@
+"""Watching a running payload: one file a quantity, read-only, below a root path."""

@@ -1,0 +1,248 @@
+"""Prepare, start and wait for one payload, in a thread of the job's scope."""
+
+import contextlib
+import errno
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from container.contract import Container, Engine
+from container.errors import (
+    Cancelled,
+    EngineError,
+    EngineUnavailable,
+    ImageError,
+    ImageNotFound,
+    StartError,
+)
+from container.spec import ContainerExit, PullProgress
+from pilot_core import loglines
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock
+from pilot_core.base.files import UnsafeName, safe_join, tail_bytes, write_atomic
+from pilot_core.compile import container_spec
+from pilot_core.config import PayloadConfig
+from pilot_core.errors import NodeError, PilotError
+from pilot_core.experiments.contract import Experiment
+from pilot_core.fetch import fetch_script
+from pilot_core.machine import Event, Exited, NotStarted, Started
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import Job
+from pilot_core.model.payload import JobPaths, PayloadKind, PayloadResult, PayloadSpec
+from pilot_core.model.queue import Queue
+
+__all__ = ["SECRETS_FILE", "PayloadRun"]
+
+log = logging.getLogger(__name__)
+
+#: The user's secrets for the payload; pilot3's name, which payload scripts open.
+SECRETS_FILE = "panda_secrets.json"
+
+#: How much of a failed payload's stderr goes into the pilot's log.
+STDERR_DUMP_BYTES = 16_384
+
+#: A wait for the payload is broken up so that an end that only `stop` saw is noticed.
+WAIT_S = 5.0
+
+# Engine failures in the server's numbers; the first match counts.
+_ENGINE_CODES: tuple[tuple[type[EngineError], ErrorCode], ...] = (
+    (ImageNotFound, ErrorCode.IMAGENOTFOUND),
+    (ImageError, ErrorCode.SERVICENOTAVAILABLE),
+    (EngineUnavailable, ErrorCode.RESOURCEUNAVAILABLE),
+    (StartError, ErrorCode.SETUPFAILURE),
+    (EngineError, ErrorCode.GENERALERROR),
+)
+
+
+class PayloadRun:
+    """One payload from the job's folders to the verdict.
+
+    `run` is a thread body that always ends with exactly one event: `Exited`,
+    or `NotStarted`; `Started` comes before `Exited`. `cancel` and `stop` come
+    from other threads.
+
+    Parameters
+    ----------
+    engine_for
+        The engine for a kind of payload; raises NodeError if this node has none.
+    tell
+        Where events go.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        queue: Queue,
+        paths: JobPaths,
+        *,
+        experiment: Experiment,
+        engine_for: Callable[[PayloadKind], Engine],
+        labels: Mapping[str, str],
+        realtime_files: tuple[str, ...],
+        config: PayloadConfig,
+        clock: Clock,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._job = job
+        self._queue = queue
+        self._paths = paths
+        self._experiment = experiment
+        self._engine_for = engine_for
+        self._labels = labels
+        self._realtime_files = realtime_files
+        self._config = config
+        self._clock = clock
+        self._tell = tell
+        self._cancelled = threading.Event()
+        self._given_up: ContainerExit | None = None
+        self.container: Container | None = None
+        self.exit: ContainerExit | None = None
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+
+    def cancel(self) -> None:
+        """Give up preparing at the next chance."""
+        self._cancelled.set()
+
+    def stop(self, grace_s: float) -> None:
+        """End the payload; blocks for the grace and some seconds, so call it in a thread of its own."""
+        container = self.container
+        if container is None:
+            return
+        log.info("stopping the payload (grace %.1f s)", grace_s)
+        try:
+            self._given_up = container.stop(grace_s)
+        except EngineError as err:
+            log.error("the payload could not be stopped: %s", err)
+            self._given_up = ContainerExit(code=137, lost=f"not stopped: {err}")
+
+    def run(self) -> None:
+        """Thread body."""
+        try:
+            container = self._prepare()
+        except PilotError as err:
+            self._tell(NotStarted(err.code, err.diag))
+            return
+        except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
+            log.exception("preparation failed")
+            self._tell(NotStarted(ErrorCode.INTERNALPILOTPROBLEM, f"{type(err).__name__}: {err}"))
+            return
+        self._tell(Started())
+        try:
+            result = self._see_through(container)
+        except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
+            log.exception("waiting for the payload failed")
+            self.stop(0.0)
+            result = PayloadResult(137, ErrorCode.PAYLOADEXECUTIONEXCEPTION, f"{type(err).__name__}: {err}")
+        self._tell(Exited(result))
+
+    # --- before -------------------------------------------------------------
+
+    def _prepare(self) -> Container:
+        self._check_cancelled()
+        payload = self._experiment.payload(self._job, self._queue, self._paths, self._config.environment)
+        try:
+            self._make_folders(payload)
+        except UnsafeName as err:
+            raise PilotError(str(err), ErrorCode.BADOUTPUTFILENAME) from err
+        except OSError as err:
+            code = ErrorCode.NOLOCALSPACE if err.errno == errno.ENOSPC else ErrorCode.MKDIR
+            raise NodeError(f"{err.filename}: {err.strerror}", code) from err
+        if payload.script_url:
+            self._fetch(payload)
+        self._check_cancelled()
+        try:
+            return self._start(payload)
+        except Cancelled as err:
+            raise PilotError("cancelled while the payload was being prepared", ErrorCode.PANDAKILL) from err
+        except EngineError as err:
+            code = next(c for kind, c in _ENGINE_CODES if isinstance(err, kind))
+            raise NodeError(str(err), code) from err
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise PilotError("cancelled while the payload was being prepared", ErrorCode.PANDAKILL)
+
+    def _make_folders(self, payload: PayloadSpec) -> None:
+        """The payload's folder and, for an image, the shared one with links to what it will write there."""
+        if self._job.secrets:
+            write_atomic(self._paths.work / SECRETS_FILE, self._job.secrets, mode=0o600)
+        if payload.kind is not PayloadKind.IMAGE:
+            return
+        self._paths.shared.mkdir(parents=True, exist_ok=True)
+        # The user inside the container is the image's, not ours.
+        self._paths.shared.chmod(0o777)
+        for name in self._realtime_files:
+            if "/" not in name:
+                link = safe_join(self._paths.work, name)
+                with contextlib.suppress(FileExistsError):
+                    link.symlink_to(self._paths.shared / name)
+        if self._job.secrets:
+            write_atomic(self._paths.shared / SECRETS_FILE, self._job.secrets, mode=0o600)
+
+    def _folder(self, payload: PayloadSpec) -> Path:
+        return self._paths.shared if payload.kind is PayloadKind.IMAGE else self._paths.work
+
+    def _fetch(self, payload: PayloadSpec) -> None:
+        fetch_script(
+            payload.script_url,
+            self._folder(payload) / payload.script_name,
+            base_urls=self._config.base_urls or self._experiment.base_urls,
+            ca=self._config.ca_file,
+            budget=Budget(self._clock, self._config.fetch_s, "transformation"),
+            clock=self._clock,
+            stop=self._cancelled,
+        )
+
+    def _start(self, payload: PayloadSpec) -> Container:
+        engine = self._engine_for(payload.kind)
+        if payload.image:
+            engine.ensure_image(
+                payload.image,
+                timeout_s=self._config.pull_s,
+                on_progress=self._show_pull,
+                cancelled=self._cancelled,
+            )
+        self._check_cancelled()
+        spec = container_spec(payload, self._paths, labels=self._labels, config=self._config)
+        container = engine.start(spec)
+        self.started_s = self._clock.time()
+        self.container = container
+        loglines.payload_started(container.pid, payload.command)
+        log.info("payload runs in engine %s as %s", engine.name, container.id)
+        return container
+
+    def _show_pull(self, progress: PullProgress) -> None:
+        log.info(
+            "image: %d of %d layers, %.1f of %.1f MB %s",
+            progress.layers_done,
+            progress.layers,
+            progress.bytes_done / 1e6,
+            progress.bytes / 1e6,
+            progress.text,
+        )
+
+    # --- after --------------------------------------------------------------
+
+    def _see_through(self, container: Container) -> PayloadResult:
+        ended = container.wait(WAIT_S)
+        while ended is None and self._given_up is None:
+            ended = container.wait(WAIT_S)
+        ended = ended or self._given_up or ContainerExit(code=137, lost="no end was seen")
+        self.ended_s = self._clock.time()
+        self.exit = ended
+        if ended.lost:
+            log.error("the end of the payload was not seen: %s", ended.lost)
+        result = self._experiment.judge(ended.code, self._paths, out_of_memory=ended.out_of_memory)
+        if ended.lost and result.code is not ErrorCode.NONE:
+            result = PayloadResult(ended.code, result.code, f"{ended.lost}; {result.diag}")
+        loglines.payload_finished(container.pid, ended.code, "failed" if result.code else "finished")
+        if result.code:
+            loglines.dump_payload_stderr(tail_bytes(self._paths.stderr, STDERR_DUMP_BYTES))
+            loglines.perform_initial_payload_error_analysis(ended.code, result.diag)
+        try:
+            container.remove()
+        except EngineError as err:
+            log.warning("the payload's container %s could not be removed: %s", container.id, err)
+        return result

@@ -1,0 +1,43 @@
+"""A file that shows that the pilot's main loop turns: probes and watchdogs look at it."""
+
+import json
+import logging
+from pathlib import Path
+
+from pilot_core.base.clock import Clock
+from pilot_core.base.files import write_atomic
+
+__all__ = ["FILE_NAME", "Pulse"]
+
+log = logging.getLogger(__name__)
+
+#: pilot3's name and keys, which scripts at the sites read.
+FILE_NAME = "pilot_heartbeat.json"
+
+#: Written at most so often; a probe should allow a multiple of it.
+PERIOD_S = 30.0
+
+
+class Pulse:
+    """Called by the main loop; a thread of its own would beat on when the loop hangs."""
+
+    def __init__(self, home: Path, clock: Clock) -> None:
+        self._path = home / FILE_NAME
+        self._clock = clock
+        self._last: float | None = None
+        self._longest = 0.0
+
+    def beat(self) -> None:
+        """The loop turned; writes the file if the last one is old enough."""
+        now = self._clock.time()
+        gap = 0.0 if self._last is None else now - self._last
+        if self._last is not None and gap < PERIOD_S:
+            return
+        self._longest = max(self._longest, gap)
+        self._last = now
+        document = {"last_pilot_update": int(now), "time_since_detection": int(gap), "max_diff_time": int(self._longest)}
+        try:
+            write_atomic(self._path, json.dumps(document))
+        except OSError as err:
+            # A full disk must not end the pilot; the disk monitor will say so.
+            log.warning("%s: %s", self._path, err)

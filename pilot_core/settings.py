@@ -1,0 +1,385 @@
+"""Every setting in one table: its option, variables, INI key, unit and meaning. Pure.
+
+A value comes from exactly one source: command line, environment, INI file or
+default, in this order (PANDAPILOT_LIFETIME alone beats its option, as it does
+in pilot3). `cli.py` reads the sources, `pilot.py --show-config` prints the
+result with the source of each value.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["IGNORED", "SETTINGS", "BadSetting", "Setting", "Value", "resolve"]
+
+
+class BadSetting(ValueError):
+    """A value that cannot be used; names source, setting and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value and where it came from."""
+
+    value: object
+    source: str
+
+
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("yes", "true", "t", "y", "1", "on"):
+        return True
+    if word in ("no", "false", "f", "n", "0", "off"):
+        return False
+    raise ValueError("expected yes or no")
+
+
+def _size_mb(text: str) -> int:
+    """`2 GB`, `500 MB` or plain MB."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(kB|MB|GB|TB)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError("expected a size such as '2 GB'")
+    factor = {"kb": 1 / 1024, "mb": 1, "gb": 1024, "tb": 1024**2}[(found[2] or "MB").lower()]
+    return int(float(found[1]) * factor)
+
+
+def _kilobytes(text: str) -> int:
+    return int(text) * 1024
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("expected seconds, not negative")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("expected a number, not negative")
+    return value
+
+
+def _number(text: str) -> int:
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in re.split(r"[:,]", text.strip()) if part)
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        found = next((w for w in words if w.lower() == text.strip().lower()), None)
+        if found is None:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return found
+
+    return convert
+
+
+def _resource_type(text: str) -> str:
+    if text and not re.match(r"(SCORE|MCORE)(_|$)", text):
+        raise ValueError("expected SCORE, MCORE, SCORE_* or MCORE_*")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row.
+
+    Attributes
+    ----------
+    field
+        `capability.name` in `config.py`, or `cli.name` for what only `cli.py` uses.
+    flags
+        Options; empty for none.
+    env
+        Variables, the first that is set counts.
+    ini
+        `Section.key` in pilot3's default.cfg.
+    const
+        Value of an option that takes none.
+    """
+
+    field: str
+    meaning: str
+    convert: Callable[[str], object] = str
+    flags: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    ini: str = ""
+    unit: str = ""
+    const: object = None
+    env_wins: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Name in the parsed options."""
+        return self.field.replace(".", "__")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    # who we are
+    Setting("worker.queue", "PanDA queue", flags=("-q", "--queue"), env=("PILOT_QUEUE",)),
+    Setting("cli.workdir", "folder below which the pilot makes its own", flags=("-a", "--workdir")),
+    Setting("worker.debug", "log at level DEBUG", flags=("-d", "--debug"), const=True),
+    Setting("worker.version_tag", "version tag, part of pilotID", flags=("-i", "--versiontag")),
+    Setting(
+        "worker.lifetime_s",
+        "longest life of the pilot",
+        _count,
+        flags=("-l", "--lifetime"),
+        env=("PANDAPILOT_LIFETIME",),
+        unit="s",
+        env_wins=True,
+    ),
+    Setting("worker.pilot_user", "experiment", str.lower, flags=("--pilot-user",)),
+    Setting("worker.cleanup", "remove a job's folder once all of it is stored", _flag, flags=("--cleanup",)),
+    Setting(
+        "worker.send_worker_status",
+        "do not tell the server that the worker started and finished",
+        flags=("-k", "--noworkerpilotstatusupdate"),
+        const=False,
+    ),
+    Setting("worker.harvester_id", "Harvester instance", env=("HARVESTER_ID",)),
+    Setting("worker.worker_id", "Harvester's worker", _number, env=("HARVESTER_WORKER_ID", "workerID")),
+    Setting("worker.scheduler_id", "schedulerID of job updates", env=("PANDA_JSID",)),
+    Setting("worker.log_url", "URL of the worker's log", env=("GTAG",)),
+    Setting("worker.hostname", "name of the node", env=("PANDA_HOSTNAME",)),
+    Setting("worker.pod_name", "name of the pod", env=("POD_NAME", "HOSTNAME")),
+    # the server
+    Setting("cli.url", "PanDA server, with or without port", flags=("--url",), ini="Pilot.pandaserver"),
+    Setting("cli.port", "PanDA server's port if the URL has none", _count, flags=("-p", "--port")),
+    Setting(
+        "server.api",
+        "dialect: auto, v1 or legacy",
+        _one_of("auto", "v1", "legacy"),
+        flags=("--panda-api",),
+        env=("PANDA_API",),
+    ),
+    Setting(
+        "server.talk",
+        "never talk to the server; write heartbeat.json instead",
+        flags=("-z", "--noserverupdate"),
+        const=False,
+    ),
+    Setting("cli.proxy", "X.509 proxy", _path, env=("X509_USER_PROXY",)),
+    Setting("cli.cacert", "CA bundle, or a proxy file", _path, flags=("--cacert",)),
+    Setting("server.ca_path", "folder of CA certificates", _path, flags=("--capath",), env=("X509_CERT_DIR",)),
+    Setting("cli.token", "file name of the OIDC token", env=("OIDC_AUTH_TOKEN", "PANDA_AUTH_TOKEN")),
+    Setting("server.token_origin", "vo.role of the token", env=("OIDC_AUTH_ORIGIN", "PANDA_AUTH_ORIGIN")),
+    Setting("cli.token_dir", "folder of the token", env=("OIDC_AUTH_DIR", "PANDA_AUTH_DIR")),
+    Setting("cli.token_key", "file with the key for fresh tokens", env=("PANDA_AUTH_TOKEN_KEY",)),
+    Setting("server.connect_s", "connecting", _seconds, ini="Pilot.http_connect_timeout", unit="s"),
+    Setting("server.read_s", "one answer", _seconds, ini="Pilot.http_maxtime", unit="s"),
+    # queue and storage data
+    Setting(
+        "info.queuedata_url",
+        "queue data",
+        flags=("--queuedata-url",),
+        env=("QUEUEDATA_SERVER_URL",),
+        ini="Information.queuedata_url",
+    ),
+    Setting(
+        "info.storagedata_url",
+        "storage data",
+        flags=("--storagedata-url",),
+        env=("STORAGEDATA_SERVER_URL",),
+        ini="Information.storages_url",
+    ),
+    Setting("info.cric_url", "CRIC", env=("PILOT_CRIC_URL",), ini="Information.cric_url"),
+    # jobs
+    Setting("jobs.label", "prodSourceLabel of requests", flags=("-j", "--joblabel")),
+    Setting(
+        "jobs.submit_mode",
+        "PULL asks for jobs, PUSH finds one",
+        _one_of("PULL", "PUSH"),
+        flags=("--harvester-submit-mode",),
+    ),
+    Setting("jobs.requests", "requests without a job before the pilot ends", _count, flags=("-v", "--getjobrequests")),
+    Setting("jobs.failures", "failed requests before the pilot ends", _count, flags=("-x", "--getjobfailures")),
+    Setting("cli.datadir", "folder with pandaJobData.out", _path, flags=("--harvester-datadir",)),
+    Setting("cli.harvester_workdir", "Harvester's folder", _path, flags=("--harvester-workdir",), env=("HARVESTER_WORKDIR",)),
+    Setting("jobs.resource_type", "resource type", _resource_type, flags=("--resource-type",)),
+    Setting("jobs.job_type", "job type", flags=("--job-type",)),
+    Setting("jobs.working_group", "working group", flags=("--working-group",)),
+    Setting("jobs.country_group", "country group", flags=("--country-group",)),
+    Setting("jobs.allow_other_country", "jobs of other countries", _flag, flags=("--allow-other-country",)),
+    Setting("jobs.allow_same_user", "next job from the same task", _flag, flags=("--allow-same-user",)),
+    Setting("jobs.min_free_mb", "free space needed to ask", _size_mb, ini="Pilot.free_space_limit", unit="MB"),
+    Setting("jobs.max_jobs", "jobs before the pilot ends, 0 for any", _count, flags=("--max-jobs",)),
+    Setting("jobs.drain_file", "take no further job once it exists", _path, flags=("--drain-file",)),
+    # heartbeat
+    Setting("heartbeat.period_s", "between updates", _seconds, ini="Pilot.heartbeat", unit="s"),
+    Setting("heartbeat.debug_period_s", "in debug mode", _seconds, ini="Pilot.debug_heartbeat", unit="s"),
+    Setting("heartbeat.lost_s", "without an accepted update", _seconds, ini="Pilot.lost_heartbeat", unit="s"),
+    # payload
+    Setting(
+        "payload.engine",
+        "auto, docker or process",
+        _one_of("auto", "docker", "process"),
+        flags=("--engine",),
+        env=("PILOT_ENGINE",),
+    ),
+    Setting(
+        "payload.shared_root",
+        "folder with the same path on the host",
+        _path,
+        flags=("--shared-root",),
+        env=("PILOT_SHARED_ROOT",),
+    ),
+    Setting(
+        "payload.base_urls",
+        "where transformations may come from",
+        _urls,
+        flags=("-g", "--baseurls"),
+        env=("PANDA_BASE_URLS",),
+    ),
+    Setting(
+        "payload.pass_environment",
+        "further variables for the payload, names or PREFIX_*",
+        _urls,
+        flags=("--pass-environment",),
+        env=("PILOT_PASS_ENVIRONMENT",),
+    ),
+    Setting("payload.grace_s", "between asking and killing a payload", _seconds, flags=("--payload-grace",), unit="s"),
+    Setting("payload.pull_s", "longest image pull", _seconds, flags=("--pull-timeout",), unit="s"),
+    # real-time log
+    Setting(
+        "cli.use_realtime",
+        "ship the payload's log while it runs",
+        flags=("--use-realtime-logging",),
+        const="yes",
+        convert=_flag,
+        env=("USE_REALTIME_LOGGING",),
+    ),
+    Setting(
+        "realtime.server",
+        "where real-time records go",
+        flags=("--realtime-logging-server",),
+        env=("REALTIME_LOGGING_SERVER",),
+        ini="Pilot.rtlogging",
+    ),
+    Setting("realtime.logname", "log name", flags=("--realtime-logname",), env=("REALTIME_LOGNAME",)),
+    Setting("realtime.files", "files to ship", _names, env=("REALTIME_LOGFILES", "REALTIME_LOGFILE")),
+    Setting("realtime.interval_s", "between looks at a file", _seconds, flags=("--realtime-interval",), unit="s"),
+    # monitoring
+    Setting(
+        "monitor.sample_s",
+        "between samples",
+        _seconds,
+        flags=("--sample-interval",),
+        ini="Pilot.memory_usage_verification_time",
+        unit="s",
+    ),
+    Setting(
+        "monitor.memory_grace_s",
+        "above the memory limit before the kill",
+        _seconds,
+        flags=("--memory-grace",),
+        unit="s",
+    ),
+    Setting("monitor.looping_s", "silence that counts as looping", _seconds, ini="Pilot.looping_limit_default", unit="s"),
+    Setting("monitor.free_mb", "free space while running", _size_mb, ini="Pilot.free_space_limit_running", unit="MB"),
+    Setting("monitor.output_bytes", "largest output", _kilobytes, ini="Pilot.local_size_limit_stdout", unit="bytes"),
+    # wrap-up
+    Setting("wrapup.drain_s", "last log records", _seconds, flags=("--drain-timeout",), unit="s"),
+    Setting("wrapup.upload_s", "upload of logs", _seconds, flags=("--upload-timeout",), unit="s"),
+    Setting("wrapup.final_s", "final report", _seconds, flags=("--final-timeout",), unit="s"),
+    Setting("wrapup.preempt_s", "everything after SIGTERM", _seconds, flags=("--preempt-budget",), unit="s"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An option of pilot3 that is accepted and changes nothing; `why` is said once where it matters."""
+
+    flags: tuple[str, ...]
+    why: str = ""
+    takes_value: bool = True
+
+
+IGNORED: tuple[Ignored, ...] = (
+    Ignored(("-r", "--resource")),
+    Ignored(("-s", "--site")),
+    Ignored(("-w", "--workflow"), "there is one workflow"),
+    Ignored(("-b", "--nocvmfs"), takes_value=False),
+    Ignored(("-t", "--noproxyverification"), takes_value=False),
+    Ignored(("-u", "--verifypayloadproxy"), takes_value=False),
+    Ignored(("-y", "--notokenrenewal"), takes_value=False),
+    Ignored(("--no-pilot-log",), "the pilot's log is always kept with the job", takes_value=False),
+    Ignored(("--redirect-stdout",), "redirect in the shell that starts the pilot"),
+    Ignored(("--pod",), takes_value=False),
+    Ignored(("--use-https",)),
+    Ignored(("--use-rucio-traces",)),
+    Ignored(("--rucio-host",)),
+    Ignored(("--stageout-attempts",)),
+    Ignored(("-L", "--leasetime"), "there is no stager workflow"),
+    Ignored(("--harvester-eventstatusdump",)),
+    Ignored(("--harvester-workerattributes",)),
+    Ignored(("--input-dir",), "there are no HPC workflows"),
+    Ignored(("--input-destination-dir",), "there are no HPC workflows"),
+    Ignored(("--output-dir",)),
+    Ignored(("--hpc-resource",), "there are no HPC workflows"),
+    Ignored(("--hpc-mode",), "there are no HPC workflows"),
+    Ignored(("--es-executor-type",), "there is no event service"),
+    Ignored(("--subscribe-to-msgsvc",), "jobs do not come through the message broker", takes_value=False),
+)
+
+
+def resolve(
+    options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
+) -> dict[str, Value]:
+    """Values that some source gives, by field; defaults are `config.py`'s.
+
+    Parameters
+    ----------
+    options
+        Parsed options by `Setting.dest`, only those that were given.
+    environment
+        Variables; empty ones and ones that still hold an unexpanded `$` do not count.
+    ini
+        `Section.key` to text.
+
+    Raises
+    ------
+    BadSetting
+        Naming source and value.
+    """
+    values: dict[str, Value] = {}
+    for setting in SETTINGS:
+        for source, raw in _candidates(setting, options, environment, ini):
+            try:
+                value = raw if not isinstance(raw, str) else setting.convert(raw)
+            except ValueError as err:
+                raise BadSetting(f"{source}={raw!r}: {err}") from err
+            values[setting.field] = Value(value, source)
+            break
+    return values
+
+
+def _candidates(
+    setting: Setting, options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
+) -> Sequence[tuple[str, object]]:
+    given: list[tuple[str, object]] = []
+    if setting.dest in options:
+        given.append((setting.flags[-1], options[setting.dest]))
+    found: list[tuple[str, object]] = [
+        (name, environment[name])
+        for name in setting.env
+        if environment.get(name, "") and not environment[name].startswith("$")
+    ]
+    given = [*found, *given] if setting.env_wins else [*given, *found]
+    if setting.ini and ini.get(setting.ini, ""):
+        given.append((setting.ini, ini[setting.ini]))
+    return given

@@ -1,0 +1,216 @@
+"""Google's SDK for `gcs.py`: the client, what to repeat, what a failure means."""
+
+import http.client
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
+
+from pilot_core.base.budget import BudgetSpent
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.gcs_stream import stream
+from pilot_core.storage.source import SourceChanged
+
+__all__ = [
+    "PreconditionFailed",
+    "TransferFailed",
+    "again",
+    "failed",
+    "make_client",
+    "make_session",
+    "resume",
+    "stream",
+]
+
+log = logging.getLogger(__name__)
+
+_PIECE = 256 * 1024
+_MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
+# Reasons of a 403 that mean a full storage.
+_QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
+# Answers that promise a better end to a repetition:
+# https://cloud.google.com/storage/docs/retry-strategy
+_AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
+
+
+class TransferFailed(StorageError):
+    """One attempt failed; `again_s`: seconds before another, None if it is no use."""
+
+    def __init__(self, diag: str, code: ErrorCode, again_s: float | None) -> None:
+        super().__init__(diag, code)
+        self.again_s = again_s
+
+
+class BudgetAdapter(HTTPAdapter):
+    """Cuts each request's timeout to what is left of the transfer's budget.
+
+    The library takes one timeout for an upload of many requests, which would
+    let the last of them run on far beyond the end. Connecting, sending and
+    waiting for the answer each may take the timeout: hence the third.
+
+    Parameters
+    ----------
+    left
+        Seconds left to the transfer in the calling thread; raises `BudgetSpent`.
+    stall_s
+        Longest silence of a healthy service.
+    """
+
+    def __init__(self, left: Callable[[], float], stall_s: float) -> None:
+        self._left = left
+        self._stall_s = stall_s
+        super().__init__(pool_connections=4, pool_maxsize=16)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        """Send in larger pieces than urllib3's 16 KiB: half the CPU time of a large file."""
+        super().init_poolmanager(connections, maxsize, block, blocksize=_PIECE, **options)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        each = min(self._stall_s, self._left() / 3)
+        kwargs["timeout"] = (each, each)
+        return super().send(request, *args, **kwargs)
+
+
+def make_client(
+    project: str | None, endpoint: str, left: Callable[[], float], stall_s: float
+) -> storage.Client:
+    """A client that obeys the budget, with the application default credentials.
+
+    Raises
+    ------
+    StorageError
+        MISSINGCREDENTIALS.
+    """
+    options: dict[str, Any] = {"project": project}
+    if endpoint:
+        options["credentials"] = AnonymousCredentials()
+        options["project"] = project or "none"
+        options["client_options"] = {"api_endpoint": endpoint}
+    try:
+        client = storage.Client(**options)
+    except (GoogleAuthError, OSError, ValueError) as err:
+        # OSError and ValueError: the file named by GOOGLE_APPLICATION_CREDENTIALS
+        # cannot be read, or holds no key; no project is known.
+        raise StorageError(
+            f"no usable Google credentials: {_one_line(err)}", ErrorCode.MISSINGCREDENTIALS
+        ) from err
+    _mount(client._http, left, stall_s)
+    # google-cloud-storage 3.17 asks for the bucket in a thread of nobody's, to
+    # decorate traces that we do not take; a log writer may not even read buckets.
+    client._bucket_metadata_cache = None
+    return client
+
+
+def make_session(left: Callable[[], float], stall_s: float) -> requests.Session:
+    """A session for streamed uploads, whose URLs are their own credentials."""
+    session = requests.Session()
+    _mount(session, left, stall_s)
+    return session
+
+
+def _mount(session: requests.Session, left: Callable[[], float], stall_s: float) -> None:
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, BudgetAdapter(left, stall_s))
+
+
+def resume(seconds: float) -> Any:
+    """The library's own repetition of one request; resumes an upload where it broke."""
+    return DEFAULT_RETRY.with_delay(initial=0.5, maximum=5.0, multiplier=2.0).with_timeout(seconds)
+
+
+def again(err: Exception) -> float | None:
+    """Judge a failure for `retry`: seconds to wait at least, or None if it is final."""
+    if isinstance(err, TransferFailed):
+        return err.again_s
+    if isinstance(err, StorageError):
+        passing = isinstance(err, SourceChanged) or err.code in _MISMATCH
+        return 0.0 if passing else None
+    err = _cause(err)
+    if isinstance(err, GoogleAPICallError):
+        return _retry_after(err) if err.code in _AGAIN else None
+    if isinstance(err, BudgetSpent):
+        return None
+    kinds = (
+        requests.RequestException,
+        TransportError,
+        DataCorruption,
+        ConnectionError,
+        http.client.HTTPException,
+    )
+    return 0.0 if isinstance(err, kinds) else None
+
+
+def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
+    """What a foreign exception means, without the URLs it may quote."""
+    return TransferFailed(f"{what}: {_one_line(_cause(err))}", _code(_cause(err), put=put), again(err))
+
+
+def _code(err: Exception, *, put: bool) -> ErrorCode:
+    if isinstance(err, (BudgetSpent, requests.Timeout)):
+        return ErrorCode.STAGEOUTTIMEOUT if put else ErrorCode.STAGEINTIMEOUT
+    if isinstance(err, DefaultCredentialsError):
+        return ErrorCode.MISSINGCREDENTIALS
+    if isinstance(err, DataCorruption):
+        return ErrorCode.PUTADMISMATCH if put else ErrorCode.GETADMISMATCH
+    if _no_space(err):
+        return ErrorCode.NOREMOTESPACE
+    refused = isinstance(err, GoogleAPICallError) and err.code in (401, 403)
+    if refused or (isinstance(err, GoogleAuthError) and not isinstance(err, TransportError)):
+        return ErrorCode.STAGEOUTAUTHENTICATIONFAILURE if put else ErrorCode.STAGEINAUTHENTICATIONFAILURE
+    if isinstance(err, NotFound) and not put:
+        return ErrorCode.MISSINGINPUTFILE
+    return ErrorCode.STAGEOUTFAILED if put else ErrorCode.STAGEINFAILED
+
+
+def _no_space(err: Exception) -> bool:
+    """True for a full storage: 507, or 403 with a quota as its reason."""
+    if not isinstance(err, GoogleAPICallError):
+        return False
+    details = _answer(err).get("errors")
+    reasons = {str(item.get("reason")) for item in details or () if isinstance(item, dict)}
+    return err.code == 507 or (err.code == 403 and bool(reasons & _QUOTA))
+
+
+def _answer(err: GoogleAPICallError) -> dict[str, Any]:
+    """The `error` object of a refusal's JSON; empty if the answer is none.
+
+    The library fills in `err.errors` for metadata calls only, not for uploads.
+    """
+    try:
+        found = err.response.json()["error"]
+    except (AttributeError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _cause(err: Exception) -> Exception:
+    """What the library's own retry gave up on."""
+    if isinstance(err, RetryError) and isinstance(err.cause, Exception):
+        return err.cause
+    return err
+
+
+def _retry_after(err: GoogleAPICallError) -> float:
+    """Seconds the service asked for; 0 if it did not or spoke in dates."""
+    value = str(getattr(err.response, "headers", {}).get("Retry-After", ""))
+    return float(value) if value.isdigit() else 0.0
+
+
+def _one_line(err: Exception) -> str:
+    """The exception in at most 300 characters of one line; an HTML page is long."""
+    kind, text = type(err).__name__, str(err)
+    if isinstance(err, GoogleAPICallError):
+        kind, text = f"HTTP {err.code}", str(_answer(err).get("message") or err.message)
+    # The id of a resumable upload is the right to write the object.
+    text = re.sub(r"upload_id=[^&\s'\")]+", "upload_id=***", " ".join(text.split()))
+    return f"{kind}: {text[:300]}"

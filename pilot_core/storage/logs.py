@@ -1,0 +1,145 @@
+"""A job's log files to its storage: in parallel, the most useful first."""
+
+import functools
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.contract import CopyTool, Stored
+from pilot_core.storage.destination import file_url
+from pilot_core.storage.excerpt import write_excerpt
+from pilot_core.storage.parallel import each
+from pilot_core.storage.source import resolve_below
+
+__all__ = ["LogUpload", "LogUploader", "content_type"]
+
+log = logging.getLogger(__name__)
+
+# What a browser shows instead of saving it. By the ending of the name.
+_TEXT = "text/plain; charset=utf-8"
+CONTENT_TYPES = {
+    ".txt": _TEXT,
+    ".stdout": _TEXT,
+    ".stderr": _TEXT,
+    ".log": _TEXT,
+    ".out": _TEXT,
+    ".err": _TEXT,
+    ".sh": _TEXT,
+    ".yaml": _TEXT,
+    ".json": "application/json; charset=utf-8",
+    ".tgz": "application/gzip",
+    ".gz": "application/gzip",
+}
+
+
+def content_type(name: str) -> str:
+    """Content type of a log file by its name; bytes if nothing better is known."""
+    return CONTENT_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
+
+
+@dataclass(frozen=True, slots=True)
+class LogUpload:
+    """What became of each file; every file asked for is in one of the two."""
+
+    stored: dict[Path, Stored]
+    failed: dict[Path, StorageError]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes stored in all."""
+        return sum(s.size for s in self.stored.values())
+
+
+class LogUploader:
+    """Stores files below one prefix.
+
+    Parameters
+    ----------
+    tool
+        Stores single files; repeats what may pass by itself.
+    prefix
+        URL that ends with a slash.
+    roots
+        The job's own folders. A file, and what a link among them leads to, must
+        be a regular file below one of them: the payload could write there and
+        may have left links to anything.
+    workers
+        Files at a time.
+    cap_bytes
+        A larger file is stored as its head and its tail, with a line between
+        them that says so; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        tool: CopyTool,
+        prefix: str,
+        *,
+        clock: Clock,
+        roots: Sequence[Path],
+        workers: int = 4,
+        cap_bytes: int = 0,
+    ) -> None:
+        self._tool = tool
+        self._prefix = prefix
+        self._clock = clock
+        self._roots = tuple(roots)
+        self._workers = workers
+        self._cap_bytes = cap_bytes
+
+    def url(self, name: str) -> str:
+        """Public URL that a file of this name has, once it is stored; empty if none."""
+        return self._tool.public_url(file_url(self._prefix, name))
+
+    def upload(self, files: Sequence[Path], *, budget: Budget, first: Sequence[Path] = ()) -> LogUpload:
+        """Store the files; returns when all is said or the budget is over.
+
+        Parameters
+        ----------
+        files
+            In the order of their use; each gets its own name below the prefix.
+        budget
+            May be shortened from another thread meanwhile. A transfer that is
+            still under way at its end is abandoned and counted as failed.
+        first
+            Some of them, or others, that go before everything else.
+        """
+        named: dict[str, Path] = {}
+        wanted = list(dict.fromkeys((*first, *files)))
+        for path in wanted:
+            named.setdefault(path.name, path)
+        found = each(
+            list(named.values()),
+            functools.partial(self._put, budget=budget),
+            name="upload",
+            workers=self._workers,
+            budget=budget,
+            clock=self._clock,
+            late=ErrorCode.STAGEOUTTIMEOUT,
+        )
+        doubles = {
+            path: StorageError(f"{path}: another file of this name comes before it", ErrorCode.FILEEXISTS)
+            for path in wanted
+            if named[path.name] != path
+        }
+        return LogUpload(found.done, found.failed | doubles)
+
+    def _put(self, path: Path, *, budget: Budget) -> Stored:
+        """Store one file, whole or as an excerpt."""
+        real = resolve_below(path, self._roots)
+        target = file_url(self._prefix, path.name)
+        started = self._clock.monotonic()
+        if 0 < self._cap_bytes < real.stat().st_size:
+            with tempfile.TemporaryDirectory(prefix="pilot-excerpt-") as folder:
+                real = write_excerpt(real, Path(folder) / path.name, self._cap_bytes, budget=budget)
+                stored = self._tool.put(real, target, budget=budget, content_type=content_type(path.name))
+        else:
+            stored = self._tool.put(real, target, budget=budget, content_type=content_type(path.name))
+        log.info("stored %s: %d bytes in %.1f s", target, stored.size, self._clock.monotonic() - started)
+        return stored

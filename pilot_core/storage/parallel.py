@@ -1,0 +1,135 @@
+"""Several transfers at a time, each with its own outcome, all within one budget."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.clock import Clock
+from pilot_core.base.scope import Scope
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+
+__all__ = ["Outcomes", "each"]
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+# How often the waiting thread looks at a budget that may be shortened.
+_LOOK_S = 0.1
+# An abandoned transfer sits in a foreign call: there is nothing to wait for.
+_JOIN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes(Generic[K, R]):
+    """What became of each item; every one is in one of the two, in the order given."""
+
+    done: dict[K, R] = field(default_factory=dict)
+    failed: dict[K, StorageError] = field(default_factory=dict)
+
+
+def each(
+    items: Sequence[K],
+    call: Callable[[K], R],
+    *,
+    name: str,
+    workers: int,
+    budget: Budget,
+    clock: Clock,
+    late: ErrorCode,
+) -> Outcomes[K, R]:
+    """Call `call` for each item, in order, `workers` at a time.
+
+    Returns when all is said, or when the budget is over: a call that is still
+    under way then is abandoned and counted as failed. One failure stops no
+    other call.
+
+    Parameters
+    ----------
+    name
+        Prefix of the threads' names.
+    budget
+        May be shortened from another thread meanwhile.
+    late
+        Code of what was not done in time.
+    """
+    run = _Run(items, call, late)
+    with Scope(name, join_s=_JOIN_S, clock=clock) as scope:
+        for number in range(min(workers, len(items))):
+            scope.spawn(str(number), run.work, budget, scope.stopping)
+        while not run.over.is_set() and not budget.spent:
+            clock.wait(run.over, min(_LOOK_S, budget.left))
+        return run.outcomes(budget)
+
+
+class _Run(Generic[K, R]):
+    """One series: to do and done. Shared by its threads."""
+
+    def __init__(self, items: Sequence[K], call: Callable[[K], R], late: ErrorCode) -> None:
+        self.over = threading.Event()
+        self._items = items
+        self._call = call
+        self._late = late
+        self._todo: queue.SimpleQueue[K] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._found: Outcomes[K, R] = Outcomes()
+        for item in items:
+            self._todo.put(item)
+        if not items:
+            self.over.set()
+
+    def work(self, budget: Budget, stop: threading.Event) -> None:
+        """Body of a thread: item after item until none is left."""
+        while not stop.is_set() and not budget.spent:
+            try:
+                item = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            self._attempt(item)
+
+    def _attempt(self, item: K) -> None:
+        """One item; whatever goes wrong with it stays its own affair."""
+        try:
+            result = self._call(item)
+        except StorageError as err:
+            self._fail(item, err)
+        except BudgetSpent as err:
+            self._fail(item, StorageError(f"{item}: {err}", self._late))
+        except OSError as err:
+            self._fail(item, StorageError(f"{item}: {err}", ErrorCode.FILEHANDLINGFAILURE))
+        except Exception as err:
+            # A defect in one tool must not cost the other files.
+            log.exception("transfer of %s failed in an unforeseen way", item)
+            self._fail(item, StorageError(f"{item}: {type(err).__name__}: {err}"))
+        else:
+            with self._lock:
+                self._found.done[item] = result
+                self._check()
+
+    def _fail(self, item: K, err: StorageError) -> None:
+        log.warning("transfer of %s failed: %s", item, err.diag)
+        with self._lock:
+            self._found.failed[item] = err
+            self._check()
+
+    def _check(self) -> None:
+        if len(self._found.done) + len(self._found.failed) == len(self._items):
+            self.over.set()
+
+    def outcomes(self, budget: Budget) -> Outcomes[K, R]:
+        """What is known, in the order of the items; the rest came too late."""
+        said = f"{budget.name}: the {budget.seconds:.0f} s for it were over"
+        with self._lock:
+            done = {item: self._found.done[item] for item in self._items if item in self._found.done}
+            failed = {
+                item: self._found.failed.get(item) or StorageError(f"{item}: {said}", self._late)
+                for item in self._items
+                if item not in done
+            }
+        return Outcomes(done, failed)

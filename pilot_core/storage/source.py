@@ -1,0 +1,169 @@
+"""A file on its way to a storage: the bytes it had when it was opened, no others."""
+
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from pilot_core.base.budget import Budget
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.checksum import BLOCK, Checksums
+from pilot_core.storage.contract import Progress
+
+__all__ = ["FileSource", "SourceChanged", "resolve_below"]
+
+
+class SourceChanged(StorageError):
+    """The file became shorter while it was read; another attempt takes its new size."""
+
+
+class FileSource:
+    """A regular file as a readable stream of fixed size that sums what it reads.
+
+    A log that still grows is taken at the size it had at the start. Reading is
+    over when the budget is: each `read` looks at it, so that a library that
+    pulls piece after piece cannot run on.
+
+    A symbolic link is refused: whoever names the file decides first where it
+    may lead (`resolve_below`).
+
+    Parameters
+    ----------
+    path
+        The file.
+    crc32c
+        Sum with crc32c beside adler32.
+
+    Raises
+    ------
+    StorageError
+        MISSINGOUTPUTFILE if there is no such file, FILEHANDLINGFAILURE if it is
+        no regular file or may not be read.
+    """
+
+    def __init__(
+        self, path: Path, *, budget: Budget, crc32c: bool = False, progress: Progress | None = None
+    ) -> None:
+        self.path = path
+        self._budget = budget
+        self._progress = progress
+        self._sums = Checksums(crc32c=crc32c)
+        self._position = 0
+        self._told = 0
+        self._fd = _open_regular(path)
+        self.size = os.fstat(self._fd).st_size
+
+    def __enter__(self) -> "FileSource":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call is harmless."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def sums(self) -> Checksums:
+        """Checksums of what was read; of the whole file once `sums.size == size`."""
+        return self._sums
+
+    def tell(self) -> int:
+        """Position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere else; an upload that is resumed does."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = min(max(0, base + offset), self.size)
+        return self._position
+
+    def read(self, count: int = -1) -> bytes:
+        """Next bytes; as many as asked for, unless the end comes first.
+
+        Raises
+        ------
+        BudgetSpent
+            If the time is over.
+        SourceChanged
+            If the file has become shorter.
+        """
+        self._budget.timeout(1.0)
+        left = self.size - self._position
+        wanted = left if count < 0 else min(count, left)
+        data = self._read_all(wanted)
+        self._sum(data)
+        self._position += len(data)
+        self._tell_progress()
+        return data
+
+    def _tell_progress(self) -> None:
+        """Say how far it is, once a MiB and at the end."""
+        if self._progress is None or self._position <= self._told:
+            return
+        if self._position - self._told >= BLOCK or self._position == self.size:
+            self._told = self._position
+            self._progress(self._position, self.size)
+
+    def _read_all(self, wanted: int) -> bytes:
+        """`wanted` bytes from the position: one `pread` may give fewer."""
+        data = os.pread(self._fd, wanted, self._position)
+        while len(data) < wanted:
+            more = os.pread(self._fd, wanted - len(data), self._position + len(data))
+            if not more:
+                raise SourceChanged(
+                    f"{self.path.name} became shorter than {self.size} bytes while it was read"
+                )
+            data += more
+        return data
+
+    def _sum(self, data: bytes) -> None:
+        """Sum what was not summed before: a resumed upload reads some bytes twice."""
+        done = self._sums.size
+        if self._position <= done < self._position + len(data):
+            self._sums.update(data[done - self._position :])
+
+
+def _open_regular(path: Path) -> int:
+    """Open a regular file, following no link and waiting for no FIFO."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as err:
+        raise StorageError(f"{path} does not exist", ErrorCode.MISSINGOUTPUTFILE) from err
+    except OSError as err:
+        raise StorageError(f"{path}: {err.strerror}", ErrorCode.FILEHANDLINGFAILURE) from err
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StorageError(f"{path} is no regular file", ErrorCode.FILEHANDLINGFAILURE)
+    return fd
+
+
+def resolve_below(path: Path, roots: tuple[Path, ...]) -> Path:
+    """Where `path` really is, if that is a regular file below one of `roots`.
+
+    A payload can put a link called `payload.stdout` to the pilot's proxy or to
+    `/etc/shadow` into the folder it shares with us; such a link is not followed.
+
+    Raises
+    ------
+    StorageError
+        MISSINGOUTPUTFILE if nothing is there, FILEHANDLINGFAILURE if it leads
+        out of `roots` or is no regular file.
+    """
+    try:
+        real = path.resolve(strict=True)
+        regular = stat.S_ISREG(real.lstat().st_mode)
+    except FileNotFoundError as err:
+        raise StorageError(f"{path} does not exist", ErrorCode.MISSINGOUTPUTFILE) from err
+    except (OSError, RuntimeError) as err:  # a loop of links is a RuntimeError up to Python 3.12
+        raise StorageError(f"{path}: {err}", ErrorCode.FILEHANDLINGFAILURE) from err
+    if not any(real.is_relative_to(root.resolve()) for root in roots):
+        raise StorageError(f"{path} leads out of the job's folders", ErrorCode.FILEHANDLINGFAILURE)
+    if not regular:
+        raise StorageError(f"{path} is no regular file", ErrorCode.FILEHANDLINGFAILURE)
+    return real

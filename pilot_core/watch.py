@@ -1,0 +1,78 @@
+"""Watch one running payload: sample, sum up, judge; a thread of the job's scope."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from container.spec import ContainerExit
+from pilot_core.base.clock import Clock
+from pilot_core.limits import Judge
+from pilot_core.model.sample import Usage, Verdict
+from pilot_core.monitor.prmon_writer import PrmonWriter
+from pilot_core.monitor.sampler import Sampler
+from pilot_core.monitor.usage import UsageMeter
+
+__all__ = ["Watch"]
+
+log = logging.getLogger(__name__)
+
+#: The first sample comes early, so that short jobs have numbers too.
+FIRST_S = 1.0
+
+
+class Watch:
+    """Samples a payload until told to stop; tells the first crossed limit.
+
+    `usage` may be called from any thread at any time.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        judge: Judge,
+        *,
+        writer: PrmonWriter,
+        period_s: float,
+        clock: Clock,
+    ) -> None:
+        self._sampler = sampler
+        self._judge = judge
+        self._meter = UsageMeter()
+        self._writer = writer
+        self._period_s = period_s
+        self._clock = clock
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._usage = Usage()
+
+    def usage(self) -> Usage:
+        """The sum of all samples so far."""
+        return self._usage
+
+    def run(self, stop: threading.Event, crossed: Callable[[Verdict], None]) -> None:
+        """Thread body; calls `crossed` at most once."""
+        told = False
+        pause = FIRST_S
+        while not self._clock.wait(self._over, pause) and not stop.is_set():
+            pause = self._period_s
+            sample = self._sampler.sample()
+            with self._lock:
+                if self._over.is_set():
+                    return
+                self._usage = self._meter.add(sample)
+                self._writer.add(sample, self._usage)
+                verdict = self._judge.look(sample)
+            if verdict is not None and not told:
+                told = True
+                log.error("limit crossed: %s", verdict.diag)
+                crossed(verdict)
+
+    def finish(self, ended: ContainerExit | None, *, running_s: float) -> None:
+        """The payload is over after `running_s`: take what the engine counted, write the summary."""
+        with self._lock:
+            self._over.set()
+            # The files (sizes, prmon's last lines) still tell; a short job has no other sample.
+            sample = self._sampler.sample()
+            self._writer.add(sample, self._meter.add(sample))
+            self._usage = self._meter.close(running_s=running_s, cpu_s=ended.cpu_s if ended else None)
+            self._writer.close(self._usage)

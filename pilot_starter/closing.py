@@ -1,0 +1,141 @@
+"""The worker's end: last will, last log records, upload; each step whatever became of the others."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.clock import Clock
+from pilot_core.base.inbox import Inbox
+from pilot_core.errors import PilotError
+from pilot_core.ledger import Ledger
+from pilot_starter.attend import Abandoned, attended
+from pilot_starter.child import ChildEnd
+from pilot_starter.config import StarterConfig
+from pilot_starter.heirs import Services
+from pilot_starter.lastwill import cause_of_death, execute, oom_kills
+from pilot_starter.logfile import WorkerLog
+from pilot_starter.realtime import RealTimeLogger
+from pilot_starter.upload import pack
+
+__all__ = ["Closing"]
+
+log = logging.getLogger(__name__)
+
+# The server may be down when the pilot dies; a pod that waits for it costs
+# little, a job without an end costs two hours.
+_LAST_WILL_S = 300.0
+_DRAIN_S = 30.0
+# What is left of all this once somebody asks us to end, too.
+_SHORT_S = 2.0
+
+
+class Closing:
+    """What remains to be done once there is no pilot any more.
+
+    Parameters
+    ----------
+    home
+        The pilot's folder.
+    services
+        Server, engines, sinks.
+    out, shipping
+        The worker's log and its thread.
+    """
+
+    def __init__(
+        self,
+        config: StarterConfig,
+        *,
+        home: Path,
+        services: Services,
+        out: WorkerLog,
+        shipping: RealTimeLogger,
+        clock: Clock,
+        inbox: Inbox[signal.Signals],
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._services = services
+        self._out = out
+        self._shipping = shipping
+        self._clock = clock
+        self._inbox = inbox
+        self._stop = threading.Event()
+        self._oom_before = oom_kills()
+        self._owed = ""
+
+    def close(self, end: ChildEnd | None, *, words: str, hurry_s: float | None) -> str:
+        """Do it all; returns what became of the job the pilot still held, "" if none.
+
+        Parameters
+        ----------
+        end
+            How the pilot ended; None if there never was one.
+        words
+            The worker's last line.
+        hurry_s
+            Seconds for everything; None if nobody is waiting for our end.
+        """
+        full_s = _LAST_WILL_S + _DRAIN_S + self._config.upload_s
+        budget = Budget(self._clock, full_s if hurry_s is None else hurry_s, "the worker's end")
+
+        def work() -> None:
+            if end is not None:
+                self._step("last will", lambda: self._last_will(end, budget))
+            log.info("%s", f"{words}; {self._owed}" if self._owed else words)
+            self._step("last lines", lambda: self._out.settle(min(1.0, budget.left)))
+            self._step("last records", lambda: self._ship(budget))
+            self._step("upload", lambda: self._upload(budget))
+
+        def on_signal(signum: signal.Signals) -> None:
+            log.warning("%s received: the worker's end is cut short", signum.name)
+            budget.shorten(_SHORT_S)
+            self._stop.set()
+
+        try:
+            attended(
+                "closing",
+                work,
+                inbox=self._inbox,
+                on_signal=on_signal,
+                clock=self._clock,
+                patience_s=_SHORT_S + 0.5,
+                limit_s=budget.seconds + 0.5,
+            )
+        except Abandoned as err:
+            log.error("%s", err)
+        return self._owed
+
+    def _step(self, name: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (PilotError, BudgetSpent, OSError) as err:
+            log.error("%s: %s", name, err)
+        except Exception:
+            log.exception("%s failed", name)
+
+    def _last_will(self, end: ChildEnd, budget: Budget) -> None:
+        self._owed = execute(
+            Ledger(self._home),
+            self._services.heirs,
+            cause=cause_of_death(end, oom_before=self._oom_before, oom_after=oom_kills()),
+            now_s=self._clock.time(),
+            budget=budget.part(_LAST_WILL_S, "last will"),
+            stop=self._stop,
+        )
+
+    def _ship(self, budget: Budget) -> None:
+        # Half of what is left: the upload comes after it.
+        self._shipping.finish(budget.part(min(_DRAIN_S, budget.left / 2), "last records of the worker log"))
+
+    def _upload(self, budget: Budget) -> None:
+        if not self._config.log_name:
+            return
+        packed = self._home / self._config.log_name
+        pack(self._config.worker_log, packed)
+        part = budget.part(self._config.upload_s, "upload of the worker log")
+        self._services.upload(packed, part, self._stop)
+        log.info("the worker log is at %s", self._config.log_link or self._config.log_name)

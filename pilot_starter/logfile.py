@@ -1,0 +1,254 @@
+"""The worker's log: what starter, wrapper and pilot say, in one file and on our stdout.
+
+One thread writes. The bytes of wrapper and pilot arrive through a pipe and go
+out as they came; the starter's own lines wait in a queue and are put in
+between two lines of theirs. So nobody who wants to say something is ever
+blocked by a slow reader of our stdout, only the pilot is, as behind `tee`.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import queue
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from pilot_core.base.clock import Clock
+from pilot_core.base.logs import DEBUG_FORMAT, PLAIN_FORMAT
+from pilot_core.base.redact import RedactingFilter, Redactor
+
+__all__ = ["LogHandler", "WorkerLog", "open_worker_log"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 65536
+# Longest nap of the writer; only `_touch` needs one, all else wakes it.
+_NAP_MS = 10_000
+# Today's liveness probe kills a pod whose log did not move for 10 minutes.
+_TOUCH_S = 60.0
+
+
+def open_worker_log(wanted: Path, spare: Path) -> tuple[int, Path]:
+    """Open the worker's log for writing, empty, and keep it for ourselves.
+
+    Several workers of a batch node share `/tmp`: whoever comes second, or may
+    not write there, gets its log in its own folder.
+
+    Returns
+    -------
+    fd, path
+        An open file, locked, and its name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(wanted, flags, 0o644)
+    except OSError as err:
+        log.warning("worker log %s cannot be written (%s); it is %s instead", wanted, err.strerror, spare)
+    else:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            log.warning("worker log %s belongs to another worker; ours is %s", wanted, spare)
+        else:
+            os.ftruncate(fd, 0)
+            return fd, wanted
+    fd = os.open(spare, flags, 0o644)
+    os.ftruncate(fd, 0)
+    return fd, spare
+
+
+class WorkerLog:
+    """File and stdout behind one writing thread.
+
+    Threads: `run` is the writer; every other method may be called from any
+    thread, and none of them blocks for longer than its argument says.
+
+    Parameters
+    ----------
+    fd, path
+        The open file.
+    echo_fd
+        Where a copy goes; None for nowhere.
+    still_well
+        Asked once a minute of silence: may the file be touched, so that a
+        probe which watches it lets us live?
+    """
+
+    def __init__(
+        self, fd: int, path: Path, *, echo_fd: int | None, clock: Clock, still_well: Callable[[], bool]
+    ) -> None:
+        self.path = path
+        self._fd = fd
+        self._echo_fd = echo_fd
+        self._clock = clock
+        self._still_well = still_well
+        self._said: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
+        self._waiting: deque[bytes] = deque()
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._child_fd: int | None = None
+        self._midline = False
+        self._closing = False
+        self._full = False
+        self._moved = clock.monotonic()
+
+    def say(self, line: bytes) -> None:
+        """A line of our own, with its newline."""
+        self._said.put(line)
+        self._wake()
+
+    def attach(self) -> int:
+        """A pipe for a child's stdout and stderr; returns the end to write to."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(read_end, False)
+        self._child_fd = read_end
+        self._wake()
+        return write_end
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until all that was written so far is in the file; False if it is not."""
+        done = threading.Event()
+        self._said.put(done)
+        self._wake()
+        return self._clock.wait(done, timeout_s)
+
+    def close(self) -> None:
+        """Let the writer end once everything is out."""
+        self._closing = True
+        self._wake()
+
+    def run(self) -> None:
+        """The writer's life: until `close`."""
+        poll = select.poll()
+        poll.register(self._wake_r, select.POLLIN)
+        watched: int | None = None
+        while True:
+            closing = self._closing
+            if self._child_fd != watched:
+                if watched is not None:
+                    poll.unregister(watched)
+                watched = self._child_fd
+                if watched is not None:
+                    poll.register(watched, select.POLLIN | select.POLLHUP)
+            poll.poll(0 if closing else _NAP_MS)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_r, _CHUNK)
+            self._take_child(all_of_it=closing)
+            self._take_said(last=closing)
+            self._touch()
+            if closing:
+                break
+        # The wake pipe stays: somebody may still want to say something, and
+        # its number must not come to mean another file.
+        os.close(self._fd)
+        if self._child_fd is not None:
+            os.close(self._child_fd)
+            self._child_fd = None
+
+    def _wake(self) -> None:
+        # Full means that the writer has enough reasons to look already;
+        # closed, that it has ended.
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_w, b".")
+
+    def _take_child(self, *, all_of_it: bool) -> None:
+        while self._child_fd is not None:
+            try:
+                data = os.read(self._child_fd, _CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                os.close(self._child_fd)
+                self._child_fd = None
+                return
+            self._write_child(data)
+            if not all_of_it and not self._said.empty():
+                return
+
+    def _write_child(self, data: bytes) -> None:
+        cut = data.find(b"\n") + 1
+        if self._waiting and cut:
+            self._write(data[:cut])
+            self._midline = False
+            self._flush_waiting()
+            data = data[cut:]
+        if data:
+            self._write(data)
+            self._midline = not data.endswith(b"\n")
+
+    def _take_said(self, *, last: bool) -> None:
+        done: list[threading.Event] = []
+        while True:
+            try:
+                item = self._said.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, threading.Event):
+                self._take_child(all_of_it=True)
+                done.append(item)
+            else:
+                self._waiting.append(item)
+        if self._waiting and self._midline and (last or done or self._child_fd is None):
+            self._write(b"\n")
+            self._midline = False
+        if not self._midline:
+            self._flush_waiting()
+        for event in done:
+            event.set()
+
+    def _flush_waiting(self) -> None:
+        while self._waiting:
+            self._write(self._waiting.popleft())
+
+    def _write(self, data: bytes) -> None:
+        self._moved = self._clock.monotonic()
+        try:
+            _write_all(self._fd, data)
+        except OSError as err:
+            # A full disk must stop neither the pilot nor the copy on stdout.
+            if not self._full:
+                self._full = True
+                self.say(f"worker log {self.path}: {err.strerror}; the rest goes to stdout only\n".encode())
+        if self._echo_fd is not None:
+            try:
+                _write_all(self._echo_fd, data)
+            except OSError:
+                self._echo_fd = None
+
+    def _touch(self) -> None:
+        if self._clock.monotonic() - self._moved < _TOUCH_S:
+            return
+        self._moved = self._clock.monotonic()
+        if self._still_well():
+            with contextlib.suppress(OSError):
+                os.utime(self._fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [], 1.0)
+
+
+class LogHandler(logging.Handler):
+    """The starter's own log records, as lines of the worker's log."""
+
+    def __init__(self, worker_log: WorkerLog, *, debug: bool, redactor: Redactor) -> None:
+        super().__init__()
+        self._log = worker_log
+        formatter = logging.Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
+        self.addFilter(RedactingFilter(redactor))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.say(self.format(record).encode("utf-8", "backslashreplace") + b"\n")

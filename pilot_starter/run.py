@@ -1,0 +1,257 @@
+"""One worker's life, from its folder to its exit code.
+
+Prepare, run the pilot, ship the log, leave nothing owed, pass the exit code on.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pilot_core.base.clock import Clock, SystemClock
+from pilot_core.base.inbox import Inbox
+from pilot_core.base.procs import start_ticks
+from pilot_core.base.redact import Redactor
+from pilot_core.base.scope import Scope
+from pilot_core.errors import PilotError, SetupError
+from pilot_core.model.codes import ErrorCode, exit_code
+from pilot_starter.attend import attended
+from pilot_starter.child import Child, ChildEnd, adopt_orphans, end_leftovers, signals_to, supervise
+from pilot_starter.closing import Closing
+from pilot_starter.command import KILL_RESERVE_S, wrapper_argv, wrapper_environment
+from pilot_starter.config import StarterConfig
+from pilot_starter.credentials import Credentials
+from pilot_starter.fetch import fetch_pilot
+from pilot_starter.health import WorkerStatus, heartbeat_fresh, write_status
+from pilot_starter.heirs import Services
+from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
+from pilot_starter.place import cache_folder, copy_job, last_words, make_home
+from pilot_starter.realtime import RealTimeLogger
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | None = 1) -> int:
+    """Live one worker's life; returns the exit code of the process.
+
+    Parameters
+    ----------
+    echo_fd
+        Where the worker's log is copied to while it is written.
+    """
+    clock = clock or SystemClock()
+    inbox: Inbox[signal.Signals] = Inbox()
+    redactor = Redactor()
+    with signals_to(inbox), contextlib.ExitStack() as stack:
+        try:
+            home = make_home(config)
+        except SetupError as err:
+            log.error("FATAL: %s", err)
+            last_words(config.termination_log, str(err))
+            return exit_code(err.code)
+        if config.work_dir is None:
+            stack.callback(shutil.rmtree, home, ignore_errors=True)
+        fd, path = open_worker_log(config.worker_log, home / "wrapper-wid.log")
+        worker_log = WorkerLog(
+            fd,
+            path,
+            echo_fd=echo_fd,
+            clock=clock,
+            still_well=lambda: heartbeat_fresh(home, silent_s=config.silent_s, now=clock.time()),
+        )
+        # Without its writer the pilot would soon hang on a full pipe: end it.
+        writers = Scope("starter", join_s=5.0, on_death=lambda _name, _err: inbox.put(signal.SIGTERM))
+        stack.enter_context(writers)
+        writers.spawn("worker-log", worker_log.run)
+        stack.callback(worker_log.close)
+        handler = LogHandler(worker_log, debug=config.debug, redactor=redactor)
+        stack.enter_context(_logging_to(handler))
+        worker = _Worker(
+            replace(config, worker_log=path),
+            home,
+            clock=clock,
+            inbox=inbox,
+            redactor=redactor,
+            out=worker_log,
+        )
+        return worker.live()
+
+
+class _Worker:
+    """The steps of a worker's life, and what one hands to the next."""
+
+    def __init__(
+        self,
+        config: StarterConfig,
+        home: Path,
+        *,
+        clock: Clock,
+        inbox: Inbox[signal.Signals],
+        redactor: Redactor,
+        out: WorkerLog,
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._clock = clock
+        self._inbox = inbox
+        self._out = out
+        self._redactor = redactor
+        self._credentials = Credentials(config.credentials, folder=home / ".credentials", redactor=redactor)
+        self._services = Services(config, self._credentials, clock)
+        self._status = WorkerStatus(
+            phase="preparing",
+            pid=os.getpid(),
+            pid_ticks=start_ticks(os.getpid()) or 0,
+            queue=config.queue,
+            worker_log=str(config.worker_log),
+            home=str(home),
+            started=clock.time(),
+            worker_id=config.worker_id,
+        )
+
+    def live(self) -> int:
+        """All of it."""
+        self._tell(phase="preparing")
+        log.info("starter pid %d, queue %s, directory %s", os.getpid(), self._config.queue, self._home)
+        adopt_orphans()
+        with RealTimeLogger(
+            self._config.worker_log,
+            state_dir=self._home,
+            open_sink=self._services.open_sink if self._config.logging.server else None,
+            interval_s=self._config.logging.interval_s,
+            hostname=self._config.hostname,
+            redactor=self._redactor,
+            clock=self._clock,
+        ) as shipping:
+            closing = Closing(
+                self._config,
+                home=self._home,
+                services=self._services,
+                out=self._out,
+                shipping=shipping,
+                clock=self._clock,
+                inbox=self._inbox,
+            )
+            status, words = self._bring_up(closing)
+            last_words(self._config.termination_log, words)
+            self._tell(phase="ended", end=words)
+            self._out.settle(1.0)
+        return status
+
+    def _bring_up(self, closing: Closing) -> tuple[int, str]:
+        """The pilot's life and what follows; exit code, and the reason in words."""
+        try:
+            installed = self._prepare()
+            child = self._start(installed)
+        except _Asked as err:
+            words = f"{err.signum.name} before the pilot was started"
+            closing.close(None, words=words, hurry_s=KILL_RESERVE_S)
+            return 128 + err.signum, words
+        except (PilotError, OSError) as err:
+            code = err.code if isinstance(err, PilotError) else ErrorCode.GENERALERROR
+            log.critical("FATAL: the pilot cannot be started: %s", err)
+            words = f"the pilot cannot be started: {err}"
+            closing.close(None, words=words, hurry_s=None)
+            return exit_code(code), words
+        self._tell(phase="running", pilot_pid=child.pid, pilot_source=self._source_words(installed))
+        end = self._keep_company(child)
+        self._tell(phase="closing")
+        words = f"the pilot {end.words}"
+        hurry_s = None
+        if end.asked_at is not None:
+            hurry_s = max(1.0, end.asked_at + self._config.grace_s - self._clock.monotonic() - 0.5)
+        owed = closing.close(end, words=f"worker ends with exit code {end.status}: {words}", hurry_s=hurry_s)
+        return end.status, f"{words}; {owed}" if owed else words
+
+    def _keep_company(self, child: Child) -> ChildEnd:
+        end = supervise(
+            child,
+            self._inbox,
+            clock=self._clock,
+            grace_s=max(1.0, self._config.grace_s - KILL_RESERVE_S),
+            tick=self._credentials.refresh,
+        )
+        left = end_leftovers(child, clock=self._clock, timeout_s=1.0, inbox=self._inbox)
+        log.info("pilot exit status: %d, the pilot %s", end.status, end.words)
+        if left:
+            log.warning("%d processes that the pilot left running were killed", left)
+        return end
+
+    def _prepare(self) -> bool:
+        """Credentials, pilot, job file; True if the installed pilot is to run."""
+        stop = threading.Event()
+        asked: list[signal.Signals] = []
+
+        def work() -> bool:
+            self._credentials.prepare()
+            if self._config.submit_mode == "PUSH":
+                copy_job(self._config.job_dirs, self._home)
+            return not fetch_pilot(
+                self._config.source,
+                home=self._home,
+                cache=cache_folder(self._config.tmp_dir),
+                clock=self._clock,
+                stop=stop,
+                ca=self._config.ca_file,
+            )
+
+        def on_signal(signum: signal.Signals) -> None:
+            log.warning("%s received before the pilot was started", signum.name)
+            asked.append(signum)
+            stop.set()
+
+        try:
+            installed = attended(
+                "prepare", work, inbox=self._inbox, on_signal=on_signal, clock=self._clock, patience_s=1.0
+            )
+        except (PilotError, OSError) as err:
+            if asked:
+                raise _Asked(asked[0]) from err
+            raise
+        if asked:
+            raise _Asked(asked[0])
+        return installed
+
+    def _start(self, installed: bool) -> Child:
+        wrapper = Path(__file__).with_name("wrapper.sh")
+        return Child(
+            wrapper_argv(self._config, wrapper=wrapper, home=self._home, installed=installed),
+            cwd=self._home,
+            env=wrapper_environment(
+                self._config, home=self._home, credentials=self._credentials.environment()
+            ),
+            output_fd=self._out.attach(),
+        )
+
+    def _source_words(self, installed: bool) -> str:
+        return "installed" if installed else self._config.source.url
+
+    def _tell(self, **changes: str | int) -> None:
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        write_status(self._config.state_file, self._status)
+
+
+class _Asked(Exception):
+    """A signal came before there was a pilot to pass it on to."""
+
+    def __init__(self, signum: signal.Signals) -> None:
+        super().__init__(signum.name)
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before

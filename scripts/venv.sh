@@ -1,0 +1,19 @@
+#!/bin/sh
+# venv.sh PYTHON FOLDER: a virtual environment, also on a bare Debian whose
+# python3 comes without the venv module.
+set -eu
+python=$1
+folder=$2
+[ -x "$folder/bin/pip" ] && exit 0
+if ! command -v "$python" >/dev/null || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing python3-venv" >&2
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+    else
+        echo "$python has no venv module; as root: apt-get install python3-venv" >&2
+        exit 1
+    fi
+fi
+"$python" -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, this is {sys.version}" if sys.version_info < (3, 11) else 0)'
+"$python" -m venv "$folder"

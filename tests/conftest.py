@@ -1,0 +1,69 @@
+"""What this machine can test: a missing part skips, or fails where PILOT_TEST_REQUIRE names it."""
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+
+@functools.cache
+def docker_answers() -> str:
+    """Why Docker cannot be used; empty if it can."""
+    client = shutil.which("docker")
+    if client is None:
+        return "no docker client on PATH"
+    try:
+        done = subprocess.run([client, "info"], capture_output=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "docker info did not answer in 20 s"
+    return "" if done.returncode == 0 else "no Docker engine answers"
+
+
+@functools.cache
+def emulator_there() -> str:
+    """Why the GCS emulator cannot be used; empty if it can."""
+    there = importlib.util.find_spec("gcp_storage_emulator") is not None
+    return "" if there else "package gcp-storage-emulator is not installed"
+
+
+PARTS = {"docker": docker_answers, "gcs": emulator_there}
+REQUIRED = {part for part in os.environ.get("PILOT_TEST_REQUIRE", "").split(",") if part}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose part is missing, or fail it where the part is required."""
+    for part, missing in PARTS.items():
+        if item.get_closest_marker(part) is None:
+            continue
+        why = missing()
+        if why and part in REQUIRED:
+            pytest.fail(f"{part} is required here: {why}", pytrace=False)
+        if why:
+            pytest.skip(why)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out and why."""
+    left_out: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        left_out[why] = left_out.get(why, 0) + 1
+    terminalreporter.section("left out")
+    for why, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"{count} tests: {why.removeprefix('Skipped: ')}")
+    if not left_out:
+        terminalreporter.write_line("nothing")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left_behind() -> Iterator[None]:
+    """A test that leaves a thread of ours running fails."""
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in threading.enumerate() if t not in before and t.is_alive() and not t.daemon]
+    assert not left, f"threads left behind: {left}"

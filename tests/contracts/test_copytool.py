@@ -1,0 +1,191 @@
+"""What every copy tool promises: the fake, a folder, and GCS by its real client."""
+
+import os
+import threading
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.queue import Protocol, Queue, Storage
+from pilot_core.storage.contract import CopyTool
+from pilot_core.storage.destination import LOG_ACTIVITIES, destination
+from pilot_core.storage.gcs import GcsTool
+from pilot_core.storage.local import LocalTool
+from pilot_core.storage.logs import LogUploader
+from tests.fakes import gcs
+from tests.fakes.storage import PREFIX, FakeTool
+
+CLOCK = SystemClock()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tool and a prefix of its own for one test."""
+
+    tool: CopyTool
+    prefix: str
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with gcs.gcs_emulator(tmp_path_factory.mktemp("gcs")) as url:
+        yield url
+
+
+@pytest.fixture(params=["fake", "local", pytest.param("gs", marks=pytest.mark.gcs)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "fake":
+        return Place(FakeTool(), f"{PREFIX}{tmp_path.name}/")
+    if request.param == "local":
+        return Place(LocalTool(clock=CLOCK), f"file://{tmp_path}/storage/")
+    if not gcs.AVAILABLE:
+        pytest.skip("gcp-storage-emulator is not installed")
+    tool = GcsTool(clock=CLOCK, endpoint=request.getfixturevalue("emulator"))
+    return Place(tool, f"gs://{gcs.BUCKET}/logs/{tmp_path.name}/")
+
+
+def budget(seconds: float = 30.0) -> Budget:
+    return Budget(CLOCK, seconds, "test")
+
+
+def make(path: Path, size: int) -> Path:
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 9 * 1024 * 1024 + 17])
+def test_put_and_get_give_the_same_bytes(place: Place, tmp_path: Path, size: int) -> None:
+    source = make(tmp_path / "a.bin", size)
+    stored = place.tool.put(source, f"{place.prefix}a.bin", budget=budget())
+    assert stored.size == size
+    assert stored.adler32 == f"{zlib.adler32(source.read_bytes()):08x}"
+    back = place.tool.get(stored.url, tmp_path / "back.bin", budget=budget())
+    assert (tmp_path / "back.bin").read_bytes() == source.read_bytes()
+    assert (back.size, back.adler32) == (stored.size, stored.adler32)
+
+
+def test_a_second_put_replaces_the_first(place: Place, tmp_path: Path) -> None:
+    source = tmp_path / "pilotlog.txt"
+    for text in ("start\n", "start\nend\n", "start\nend\n"):
+        source.write_text(text)
+        place.tool.put(source, f"{place.prefix}pilotlog.txt", budget=budget(), content_type="text/plain")
+    place.tool.get(f"{place.prefix}pilotlog.txt", tmp_path / "back", budget=budget())
+    assert (tmp_path / "back").read_text() == "start\nend\n"
+
+
+def test_public_url_is_known_before_and_right_after(place: Place, tmp_path: Path) -> None:
+    source = tmp_path / "payload one+two%.stdout"
+    source.write_text("héllo\n")
+    target = f"{place.prefix}{source.name}"
+    expected = place.tool.public_url(target)
+    stored = place.tool.put(source, target, budget=budget(), content_type="text/plain; charset=utf-8")
+    assert stored.public_url == expected
+    if place.tool.name == "fake":
+        return
+    with urllib.request.urlopen(expected, timeout=10) as answer:
+        assert answer.read() == source.read_bytes()
+        assert answer.headers.get_content_type() == "text/plain" or place.tool.name == "local"
+
+
+def test_a_missing_source_is_said(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="does not exist") as caught:
+        place.tool.put(tmp_path / "none", f"{place.prefix}none", budget=budget())
+    assert caught.value.code is ErrorCode.MISSINGOUTPUTFILE
+
+
+def test_a_link_is_not_followed(place: Place, tmp_path: Path) -> None:
+    make(tmp_path / "secret", 10)
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(StorageError):
+        place.tool.put(tmp_path / "link", f"{place.prefix}link", budget=budget())
+
+
+def test_an_object_that_is_not_there_is_a_missing_input(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        place.tool.get(f"{place.prefix}nothing", tmp_path / "back", budget=budget())
+    assert caught.value.code is ErrorCode.MISSINGINPUTFILE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spent_budget_is_a_timeout(place: Place, tmp_path: Path) -> None:
+    source = make(tmp_path / "a", 100)
+    with pytest.raises(StorageError) as caught:
+        place.tool.put(source, f"{place.prefix}a", budget=budget(0.0))
+    assert caught.value.code is ErrorCode.STAGEOUTTIMEOUT
+
+
+def test_progress_ends_at_the_whole(place: Place, tmp_path: Path) -> None:
+    source = make(tmp_path / "a", 600_000)
+    seen: list[tuple[int, int]] = []
+    place.tool.put(
+        source, f"{place.prefix}a", budget=budget(), progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen[-1] == (600_000, 600_000)
+
+
+def test_many_threads_may_use_one_tool(place: Place, tmp_path: Path) -> None:
+    sources = [make(tmp_path / f"f{n}", 50_000 + n) for n in range(8)]
+    errors: list[StorageError] = []
+
+    def put(path: Path) -> None:
+        try:
+            place.tool.put(path, f"{place.prefix}{path.name}", budget=budget())
+        except StorageError as err:
+            errors.append(err)
+
+    threads = [threading.Thread(target=put, args=(path,)) for path in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    for path in sources:
+        place.tool.get(f"{place.prefix}{path.name}", tmp_path / "back", budget=budget())
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.gcs
+def test_the_logs_of_a_rubin_job_are_readable_where_the_monitor_looks(emulator: str, tmp_path: Path) -> None:
+    queue = Queue(
+        name="DOMA_LSST_GOOGLE_TEST",
+        resource="DOMA_LSST_GOOGLE_TEST",
+        copytools={"write_lan": ("gs",)},
+        storages={"write_lan": ("GKE-LSST_LOGS",)},
+    )
+    bucket = Protocol(f"gs://{gcs.BUCKET}", "/logs")
+    where = destination(
+        queue,
+        Storage("GKE-LSST_LOGS", protocols={"write_lan": (bucket,)}),
+        activities=LOG_ACTIVITIES,
+        dataset="PandaJob_#{pandaid}/",
+        panda_id=61234567,
+        available=("gs",),
+        own_folder=True,
+    )
+    texts = {"pilotlog.txt": "begin\n", "payload.stderr": "Traceback\n", "payload-log.json": "{}\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    uploader = LogUploader(
+        GcsTool(clock=CLOCK, endpoint=emulator), where.prefix, clock=CLOCK, roots=[tmp_path]
+    )
+    result = uploader.upload([tmp_path / name for name in texts], budget=budget())
+    assert result.failed == {}
+    # The pilot's log goes once more at the end of everything, then complete.
+    texts["pilotlog.txt"] = "begin\nend\n"
+    (tmp_path / "pilotlog.txt").write_text(texts["pilotlog.txt"])
+    assert uploader.upload([tmp_path / "pilotlog.txt"], budget=budget()).failed == {}
+    folder = f"{emulator}/{gcs.BUCKET}/logs/DOMA_LSST_GOOGLE_TEST/PandaJob_61234567"
+    assert uploader.url("pilotlog.txt") == f"{folder}/pilotlog.txt"
+    for path, stored in result.stored.items():
+        assert stored.public_url == f"{folder}/{path.name}"
+        with urllib.request.urlopen(stored.public_url, timeout=10) as answer:
+            assert answer.read().decode() == texts[path.name]
+            assert answer.headers.get_content_type() in ("text/plain", "application/json")

@@ -1,0 +1,165 @@
+"""The same demands on every sink, and on the fake that stands in for them."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_core.logship.contract import Entry, OutcomeKind, Sink
+from pilot_core.logship.sinks.file import FileSink
+from pilot_core.logship.sinks.google import GoogleSink
+from pilot_core.logship.sinks.stdout import StdoutSink
+from pilot_core.logship.target import Target
+from tests.fakes.cloud_logging import CloudLogging, Fault
+from tests.fakes.sink import AGAIN, MemorySink
+
+LOG = "Panda-RubinLog"
+
+
+@dataclass
+class Case:
+    """A sink, what a reader of it sees, and how to take the service away and bring it back."""
+
+    sink: Sink
+    read: Callable[[], list[dict[str, Any]]]
+    away: Callable[[], None]
+    back: Callable[[], None]
+
+
+def memory(folder: Path) -> Iterator[Case]:
+    sink = MemorySink()
+    usual = sink.mood
+
+    def read() -> list[dict[str, Any]]:
+        return [
+            {
+                "insertId": e.insert_id,
+                "severity": e.severity,
+                "timestamp": e.timestamp,
+                "jsonPayload": json.loads(e.payload),
+            }
+            for e in sink.visible()
+        ]
+
+    def away() -> None:
+        sink.mood = lambda _: AGAIN
+
+    def back() -> None:
+        sink.mood = usual
+
+    yield Case(sink, read, away, back)
+
+
+def google(folder: Path) -> Iterator[Case]:
+    with CloudLogging() as service:
+        sink = GoogleSink(Target("google", service.url), LOG)
+
+        def away() -> None:
+            service.faults.append(Fault(status=503, times=-1))
+
+        yield Case(sink, lambda: service.entries(LOG), away, service.faults.clear)
+
+
+def file(folder: Path) -> Iterator[Case]:
+    path = folder / "below" / "records.jsonl"
+    sink = FileSink(path)
+
+    def away() -> None:
+        sink.close()
+        path.parent.mkdir(exist_ok=True)
+        if path.exists():
+            path.rename(path.with_name("kept"))
+        path.mkdir()
+
+    def back() -> None:
+        path.rmdir()
+        if path.with_name("kept").exists():
+            path.with_name("kept").rename(path)
+
+    yield Case(sink, lambda: [json.loads(line) for line in path.read_bytes().splitlines()], away, back)
+
+
+def stdout(folder: Path) -> Iterator[Case]:
+    class Pipe(io.BytesIO):
+        broken = False
+
+        def write(self, data: Any) -> int:
+            if self.broken:
+                raise BrokenPipeError("nobody reads")
+            return super().write(data)
+
+    pipe = Pipe()
+
+    def away() -> None:
+        pipe.broken = True
+
+    def back() -> None:
+        pipe.broken = False
+
+    yield Case(StdoutSink(pipe), lambda: [json.loads(x) for x in pipe.getvalue().splitlines()], away, back)
+
+
+@pytest.fixture(params=[memory, google, file, stdout], ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    for made in request.param(tmp_path):
+        yield made
+        made.sink.close()
+        made.sink.close()
+
+
+def entry(number: int, payload: dict[str, Any] | None = None, severity: str = "INFO") -> Entry:
+    body = json.dumps(payload or {"message": f"line {number}"}, ensure_ascii=False).encode()
+    return Entry(body, severity, f"2026-11-21T05:02:42.{number:06d}Z", f"4242-file-{number:013d}")
+
+
+def test_what_is_confirmed_can_be_read_and_is_whole(case: Case) -> None:
+    odd = {
+        "message": 'é \u2028 \u0000 "quoted" \\ {"json": 1}',
+        "MDC": {"LABEL": "isr:{}"},
+        "n": 1.5,
+        "none": None,
+    }
+    outcome = case.sink.write([entry(1, odd, "ERROR"), entry(2)], timeout_s=5.0)
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert not outcome.rejected
+    first, second = case.read()
+    assert first["jsonPayload"] == odd
+    assert (first["severity"], second["severity"]) == ("ERROR", "INFO")
+    assert first["timestamp"] == "2026-11-21T05:02:42.000001Z"
+    assert first["insertId"] == "4242-file-0000000000001"
+
+
+def test_order_is_kept(case: Case) -> None:
+    for start in range(0, 300, 100):
+        case.sink.write([entry(n) for n in range(start, start + 100)], timeout_s=5.0)
+    assert [e["jsonPayload"]["message"] for e in case.read()] == [f"line {n}" for n in range(300)]
+
+
+def test_a_service_that_is_away_raises_nothing_and_heals(case: Case) -> None:
+    case.sink.write([entry(1)], timeout_s=5.0)
+    case.away()
+    outcome = case.sink.write([entry(2)], timeout_s=2.0)
+    assert outcome.kind in (OutcomeKind.RETRY, OutcomeKind.DENIED)
+    assert outcome.detail
+    case.back()
+    assert case.sink.write([entry(2)], timeout_s=5.0).kind is OutcomeKind.DELIVERED
+    assert [e["jsonPayload"]["message"] for e in case.read()] == ["line 1", "line 2"]
+
+
+def test_the_largest_batch_that_the_limits_allow(case: Case) -> None:
+    limits = case.sink.limits
+    size = limits.entry_bytes or 300_000
+    count = min(limits.batch_entries, (limits.batch_bytes or 8_000_000) // (size + 256))
+    batch = [entry(n, {"message": "x" * (size - 20)}) for n in range(count)]
+    outcome = case.sink.write(batch, timeout_s=20.0)
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert not outcome.rejected
+    assert len(case.read()) == count
+
+
+def test_it_has_a_name_for_the_log(case: Case) -> None:
+    assert case.sink.name

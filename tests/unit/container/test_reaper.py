@@ -1,0 +1,113 @@
+"""Who may be removed: only what a dead owner left."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from container.errors import EngineUnavailable
+from container.reaper import BOOT_LABEL, OWNER_LABEL, Owner, Reaper
+from container.spec import ContainerSpec
+from pilot_core.base.clock import SystemClock
+from tests.fakes.engine import FakeEngine
+
+FAMILY = {"family": "pilot"}
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(clock=SystemClock())
+
+
+def start(engine: FakeEngine, folder: Path, name: str, labels: Mapping[str, str]) -> None:
+    engine.start(
+        ContainerSpec(
+            name=name,
+            argv=("x",),
+            workdir="/",
+            stdout=folder / "o",
+            stderr=folder / "e",
+            environment={"FAKE_SLEEP": "inf"},
+            labels=labels,
+        )
+    )
+
+
+def dead_owner(folder: Path) -> dict[str, str]:
+    """Labels of an owner that was killed: its lock file is there, and free."""
+    owner = Owner(folder)
+    with owner:
+        pass
+    (folder / f".container-owner-{owner.token}").touch()
+    return {**FAMILY, **owner.labels}
+
+
+def test_the_table(engine: FakeEngine, tmp_path: Path) -> None:
+    with Owner(tmp_path) as me, Owner(tmp_path) as neighbour:
+        start(engine, tmp_path, "mine", {**FAMILY, **me.labels})
+        start(engine, tmp_path, "neighbour", {**FAMILY, **neighbour.labels})
+        start(engine, tmp_path, "dead", dead_owner(tmp_path))
+        start(engine, tmp_path, "no-file", {**FAMILY, **me.labels, OWNER_LABEL: "0" * 32})
+        start(engine, tmp_path, "other-boot", {**FAMILY, OWNER_LABEL: "0" * 32, BOOT_LABEL: "b"})
+        start(engine, tmp_path, "no-owner", FAMILY)
+        start(engine, tmp_path, "no-family", {**dead_owner(tmp_path), "family": "other"})
+        done = Reaper(engine, me, FAMILY, local=True).reap()
+    assert set(done.removed) == {"dead", "other-boot"}
+    assert set(done.kept) == {"mine", "neighbour", "no-file", "no-owner"}
+    assert not done.failed
+    assert "no-family" in engine.containers
+
+
+def test_another_boot_proves_nothing_about_a_distant_engine(engine: FakeEngine, tmp_path: Path) -> None:
+    with Owner(tmp_path) as me:
+        start(engine, tmp_path, "x", {**FAMILY, OWNER_LABEL: "0" * 32, BOOT_LABEL: "b"})
+        assert Reaper(engine, me, FAMILY, local=False).reap().kept == ("x",)
+
+
+def test_a_neighbour_of_another_boot_that_holds_its_lock_lives(engine: FakeEngine, tmp_path: Path) -> None:
+    with Owner(tmp_path) as me, Owner(tmp_path) as neighbour:
+        start(engine, tmp_path, "x", {**FAMILY, **neighbour.labels, BOOT_LABEL: "b"})
+        assert Reaper(engine, me, FAMILY, local=True).reap().kept == ("x",)
+
+
+@pytest.mark.parametrize("token", ["../../etc/passwd", "a/b", ".", "", " "])
+def test_a_token_from_outside_leads_nowhere(engine: FakeEngine, tmp_path: Path, token: str) -> None:
+    with Owner(tmp_path) as me:
+        start(engine, tmp_path, "x", {**FAMILY, OWNER_LABEL: token, BOOT_LABEL: "b"})
+        assert Reaper(engine, me, FAMILY, local=True).reap().kept == ("x",)
+
+
+def test_lock_files_of_the_dead_are_deleted_with_their_last_container(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    with Owner(tmp_path) as me:
+        start(engine, tmp_path, "dead", dead_owner(tmp_path))
+        Reaper(engine, me, FAMILY, local=True).reap()
+        assert [path.name for path in tmp_path.glob(".container-owner-*")] == [f".container-owner-{me.token}"]
+    assert not list(tmp_path.glob(".container-owner-*"))
+
+
+def test_a_failure_is_told_and_the_lock_file_stays(engine: FakeEngine, tmp_path: Path) -> None:
+    def fail(name: str, _spec: ContainerSpec | None) -> None:
+        if name == failing:
+            raise EngineUnavailable("no daemon")
+
+    labels = dead_owner(tmp_path)
+    start(engine, tmp_path, "dead", labels)
+    engine.on_call = fail
+    with Owner(tmp_path) as me:
+        reaper = Reaper(engine, me, FAMILY, local=True)
+        failing = "leftovers"
+        assert reaper.reap().failed == ("no daemon",)
+        failing = "remove_leftover"
+        assert reaper.reap().failed == ("dead: no daemon",)
+        assert (tmp_path / f".container-owner-{labels[OWNER_LABEL]}").exists()
+        failing = ""
+        assert reaper.reap().removed == ("dead",)
+
+
+def test_one_token_has_one_owner(tmp_path: Path) -> None:
+    with Owner(tmp_path, "t") as owner, pytest.raises(BlockingIOError):
+        Owner(tmp_path, owner.token).__enter__()
+    with Owner(tmp_path, "t"):
+        pass

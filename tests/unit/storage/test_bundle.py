@@ -1,0 +1,107 @@
+"""The bundle of a job directory."""
+
+import os
+import tarfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.bundle import Bundle, make_bundle
+
+CLOCK = SystemClock()
+TOP = "tarball_PandaJob_1_Q"
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "pilotlog.txt").write_text("log\n" * 100)
+    (folder / "payload.stdout").write_text("out\n")
+    (folder / "a.dat").write_bytes(b"a" * 1000)
+    (folder / "sub" / "b.dat").write_bytes(b"b" * 1000)
+    return folder
+
+
+def pack(work: Path, *, name: str = "log.tgz", seconds: float = 20.0, **kwargs: object) -> Bundle:
+    time = Budget(CLOCK, seconds, "bundle")
+    return make_bundle(work, work / name, top=TOP, budget=time, **kwargs)  # type: ignore[arg-type]
+
+
+def names(path: Path) -> list[str]:
+    with tarfile.open(path) as tar:
+        return [member.name.removeprefix(f"{TOP}/") for member in tar]
+
+
+def test_everything_is_in_it_logs_first(work: Path) -> None:
+    bundle = pack(work)
+    raw = (work / "log.tgz").read_bytes()
+    assert names(bundle.path) == ["pilotlog.txt", "payload.stdout", "a.dat", "sub/b.dat"]
+    assert (bundle.size, bundle.adler32) == (len(raw), f"{zlib.adler32(raw):08x}")
+    with tarfile.open(bundle.path) as tar:
+        member = tar.extractfile(f"{TOP}/sub/b.dat")
+        assert member is not None
+        assert member.read() == b"b" * 1000
+
+
+def test_the_same_content_gives_the_same_bytes(work: Path) -> None:
+    first = pack(work)
+    content = first.path.read_bytes()
+    first.path.unlink()
+    assert pack(work).path.read_bytes() == content
+
+
+def test_no_secrets_and_no_links_out(work: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "payload-log.json").write_text("{}")
+    (tmp_path / "outside").write_text("SECRET")
+    for name in ("panda_secrets.json", "x509up_u0", "my.Proxy", "key.pem", "sub/token.key"):
+        (work / name).write_text("SECRET")
+    (work / "secrets").mkdir()
+    (work / "secrets" / "inner").write_text("SECRET")
+    (work / "payload-log.json").symlink_to(shared / "payload-log.json")
+    (work / "payload.bad").symlink_to(tmp_path / "outside")
+    (work / "all").symlink_to("/etc")
+    os.mkfifo(work / "pipe")
+    bundle = pack(work, roots=[shared])
+    assert set(bundle.members) == {"pilotlog.txt", "payload.stdout", "payload-log.json", "a.dat", "sub/b.dat"}
+    with tarfile.open(bundle.path) as tar:
+        assert all(member.isreg() for member in tar)
+        listed = tar.extractfile(f"{TOP}/LEFT_OUT.txt")
+        assert listed is not None
+        text = listed.read().decode()
+    assert {line.split(":")[0] for line in text.splitlines()} == {
+        *("panda_secrets.json", "x509up_u0", "my.Proxy", "key.pem", "sub/token.key", "secrets"),
+        *("payload.bad", "all", "pipe"),
+    }
+
+
+def test_what_has_no_room_is_left_out_and_listed(work: Path) -> None:
+    bundle = pack(work, cap_bytes=1600)
+    assert bundle.members == ("pilotlog.txt", "payload.stdout", "a.dat")
+    assert bundle.left_out == (("sub/b.dat", "1000 bytes, no room"),)
+
+
+def test_odd_names(work: Path) -> None:
+    odd = os.fsdecode(b"odd\xff\nname")
+    (work / odd).write_text("x")
+    (work / f"{'n' * 250}.txt").write_text("y")
+    bundle = pack(work)
+    assert len(names(bundle.path)) == 6
+    assert all("\n" not in name for name in bundle.members)
+
+
+def test_no_time_and_no_folder(work: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        pack(work, seconds=0.0)
+    assert caught.value.code is ErrorCode.LOGCREATIONTIMEOUT
+    with pytest.raises(StorageError) as caught:
+        pack(work, name="none/log.tgz")
+    assert caught.value.code is ErrorCode.LOGFILECREATIONFAILURE
+    assert sorted(path.name for path in work.iterdir()) == ["a.dat", "payload.stdout", "pilotlog.txt", "sub"]

@@ -1,0 +1,151 @@
+"""Where files go."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.queue import Protocol, Queue, Storage
+from pilot_core.storage.destination import (
+    LOG_ACTIVITIES,
+    OUTPUT_ACTIVITIES,
+    Destination,
+    Endpoint,
+    choose_copytool,
+    choose_endpoint,
+    destination,
+    file_url,
+)
+
+# As CRIC has Rubin's queues at Google.
+GKE = Queue(
+    name="DOMA_LSST_GOOGLE_TEST",
+    resource="DOMA_LSST_GOOGLE_TEST",
+    copytools={"pr": ("gs",), "pw": ("gs",), "write_lan": ("gs",)},
+    storages={"pr": ("GKE-LSST_LOGS",), "write_lan": ("GKE-LSST_LOGS",)},
+)
+LOGS = Storage(
+    name="GKE-LSST_LOGS",
+    type="GS",
+    protocols={"write_lan": (Protocol("gs://drp-us-central1-logging", "/logs"),)},
+)
+OURS = ("gs", "mv", "cp", "local")
+
+
+def where(
+    dataset: str, *, storage: Storage = LOGS, queue: Queue = GKE, own_folder: bool = True
+) -> Destination:
+    return destination(
+        queue,
+        storage,
+        activities=LOG_ACTIVITIES,
+        dataset=dataset,
+        panda_id=61234567,
+        available=OURS,
+        own_folder=own_folder,
+    )
+
+
+def test_a_rubin_log() -> None:
+    assert choose_endpoint(GKE, LOG_ACTIVITIES) == Endpoint("GKE-LSST_LOGS", "write_lan")
+    found = where("PandaJob_#{pandaid}/")
+    base = "gs://drp-us-central1-logging/logs/DOMA_LSST_GOOGLE_TEST/PandaJob_61234567/"
+    assert found == Destination(base, "GKE-LSST_LOGS", "gs", "write_lan")
+    assert file_url(found.prefix, "pilotlog.txt") == f"{base}pilotlog.txt"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folder"),
+    [
+        ("", "PandaJob_61234567"),
+        ("NULL", "PandaJob_61234567"),
+        ("PandaJob_#{pandaid}", "PandaJob_61234567"),
+        ("u/x/#{pandaid}//", "u/x/61234567"),
+        # The names of logs are the same in every job of a task.
+        ("task.log", "task.log/PandaJob_61234567"),
+        ("task.61234567.log", "task.61234567.log"),
+    ],
+)
+def test_the_folder_of_a_log_is_the_jobs_own(dataset: str, folder: str) -> None:
+    base = "gs://drp-us-central1-logging/logs/DOMA_LSST_GOOGLE_TEST"
+    assert where(dataset).prefix == f"{base}/{folder}/"
+
+
+def test_an_output_stays_in_its_dataset() -> None:
+    assert where("task.out", own_folder=False).prefix.endswith("/DOMA_LSST_GOOGLE_TEST/task.out/")
+
+
+@pytest.mark.parametrize(("endpoint", "path"), [("file:///data/", ""), ("file:///data", "/"), ("/data", "")])
+def test_slashes_of_endpoint_and_path_do_not_add_up(endpoint: str, path: str) -> None:
+    queue = Queue(name="Q", resource="Q", copytools={"": ("mv",)})
+    storage = Storage(name="S", protocols={"": (Protocol(endpoint, path),)})
+    assert where("", storage=storage, queue=queue).prefix == f"{endpoint.rstrip('/')}/Q/PandaJob_61234567/"
+
+
+@pytest.mark.parametrize("dataset", ["../other", "a/../../b", "/etc", "a/./b", "a\nb", "a\x7f", "a\udc80"])
+def test_a_dataset_never_leaves_its_prefix(dataset: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        where(dataset)
+    assert caught.value.code is ErrorCode.BADOUTPUTFILENAME
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0", "a\r"])
+def test_a_name_never_leaves_its_prefix(name: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        file_url("gs://b/", name)
+    assert caught.value.code is ErrorCode.BADOUTPUTFILENAME
+
+
+def test_a_name_of_more_than_255_bytes() -> None:
+    assert file_url("p/", "ä" * 127)
+    with pytest.raises(StorageError) as caught:
+        file_url("p/", "ä" * 128)
+    assert caught.value.code is ErrorCode.LFNTOOLONG
+
+
+@given(st.text(max_size=30))
+def test_whatever_the_dataset_the_prefix_holds(dataset: str) -> None:
+    try:
+        prefix = where(dataset).prefix
+    except StorageError:
+        return
+    assert prefix.startswith("gs://drp-us-central1-logging/logs/DOMA_LSST_GOOGLE_TEST/")
+    assert "61234567" in prefix
+    assert ".." not in prefix.split("/")
+    assert prefix.isprintable() or not dataset.isprintable()
+
+
+def test_the_first_activity_with_a_storage_decides() -> None:
+    queue = Queue(name="Q", resource="Q", storages={"pl": (), "write_lan": ("A", "B"), "w": ("C",)})
+    assert choose_endpoint(queue, LOG_ACTIVITIES) == Endpoint("A", "write_lan")
+    assert choose_endpoint(queue, LOG_ACTIVITIES, asked="B") == Endpoint("B", "write_lan")
+    assert choose_endpoint(queue, LOG_ACTIVITIES, asked="Z") == Endpoint("A", "write_lan", alternative="Z")
+
+
+def test_no_storage_names_queue_and_activities() -> None:
+    with pytest.raises(StorageError, match=r"queue Q .* pl or write_lan or w") as caught:
+        choose_endpoint(Queue(name="Q", resource="Q", storages={"pr": ("A",)}), LOG_ACTIVITIES)
+    assert caught.value.code is ErrorCode.NOSTORAGE
+
+
+def test_the_first_copytool_we_have() -> None:
+    queue = Queue(name="Q", resource="Q", copytools={"write_lan": ("rucio", "gs"), "": ("mv",)})
+    assert choose_copytool(queue, OUTPUT_ACTIVITIES, available=OURS) == "gs"
+    plain = Queue(name="Q", resource="Q", copytools={"": ("mv",)})
+    assert choose_copytool(plain, OUTPUT_ACTIVITIES, available=OURS) == "mv"
+
+
+@pytest.mark.parametrize("tools", [{}, {"write_lan": ("rucio", "lsm")}])
+def test_no_copytool_names_queue_and_activities(tools: dict[str, tuple[str, ...]]) -> None:
+    queue = Queue(name="Q", resource="Q", copytools=tools)
+    with pytest.raises(StorageError, match=r"queue Q .*write_lan") as caught:
+        choose_copytool(queue, OUTPUT_ACTIVITIES, available=OURS)
+    assert caught.value.code is ErrorCode.UNKNOWNCOPYTOOL
+
+
+def test_a_protocol_that_the_copytool_does_not_speak() -> None:
+    storage = Storage(name="S", protocols={"write_lan": (Protocol("root://h", "/x"),)})
+    with pytest.raises(StorageError, match="storage S of queue DOMA_LSST_GOOGLE_TEST has no gs") as caught:
+        where("", storage=storage)
+    assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL

@@ -1,0 +1,214 @@
+"""The copytool gs when the service fails: what it repeats, says and costs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.base.retry import RetryPolicy
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.gcs import GcsTool
+from tests.fakes.gcs_server import Fault, GcsServer, gcs_server
+
+CLOCK = SystemClock()
+FAST = RetryPolicy(attempts=4, first_s=0.01, cap_s=0.02)
+TARGET = "gs://bucket/logs/pilotlog.txt"
+LARGE = 9 * 1024 * 1024 + 5
+
+
+@pytest.fixture
+def server() -> Iterator[GcsServer]:
+    with gcs_server() as state:
+        yield state
+
+
+def make_tool(server: GcsServer, stall_s: float = 5.0) -> GcsTool:
+    return GcsTool(clock=CLOCK, endpoint=server.url, policy=FAST, stall_s=stall_s)
+
+
+def budget(seconds: float = 20.0) -> Budget:
+    return Budget(CLOCK, seconds, "upload")
+
+
+def make(folder: Path, data: bytes = b"line\r\nline\n") -> Path:
+    path = folder / "pilotlog.txt"
+    path.write_bytes(data)
+    return path
+
+
+FAULTS = [
+    Fault("status", 503),
+    Fault("status", 429),
+    Fault("status", 408),
+    Fault("status", 500),
+    Fault("reset"),
+    Fault("lose"),
+    Fault("corrupt"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.kind}{f.status or ''}")
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_passing_failure_is_survived(server: GcsServer, tmp_path: Path, fault: Fault, after: int) -> None:
+    data = os.urandom(LARGE if after else 1000)
+    nothing = Fault("none")
+    server.faults = [nothing] * after + [fault]
+    stored = make_tool(server).put(make(tmp_path, data), TARGET, budget=budget(), content_type="text/plain")
+    assert server.objects["logs/pilotlog.txt"].data == data
+    assert server.objects["logs/pilotlog.txt"].content_type == "text/plain"
+    assert stored.size == len(data)
+    assert server.faults == []
+
+
+def test_an_upload_that_breaks_goes_on_where_it_broke(server: GcsServer, tmp_path: Path) -> None:
+    server.faults = [Fault("none"), Fault("break"), Fault("status", 503)]
+    data = os.urandom(LARGE)
+    make_tool(server).put(make(tmp_path, data), TARGET, budget=budget())
+    assert server.objects["logs/pilotlog.txt"].data == data
+    # One upload: the file, a question that fails as well, another, the rest.
+    assert [line[:4] for line in server.requests] == ["POST", "PUT ", "PUT ", "PUT ", "PUT "]
+
+
+def test_an_existing_object_is_replaced_and_each_put_names_its_generation(
+    server: GcsServer, tmp_path: Path
+) -> None:
+    server.store("logs/pilotlog.txt", b"from another life", "text/plain", None)
+    tool = make_tool(server)
+    tool.put(make(tmp_path, b"new"), TARGET, budget=budget())
+    assert server.objects["logs/pilotlog.txt"].data == b"new"
+    asked = len(server.requests)
+    tool.put(make(tmp_path, b"newer"), TARGET, budget=budget())
+    # The second time the generation is known: one request.
+    assert len(server.requests) == asked + 1
+    assert "ifGenerationMatch=102" in server.requests[-1]
+
+
+FINAL = [
+    # We come without credentials here, and the library says so itself.
+    (Fault("status", 401, "cannot be refreshed"), ErrorCode.MISSINGCREDENTIALS),
+    (Fault("status", 403, "no storage.objects.create access"), ErrorCode.STAGEOUTAUTHENTICATIONFAILURE),
+    (Fault("status", 403, "full", reason="quotaExceeded"), ErrorCode.NOREMOTESPACE),
+    (Fault("status", 404, "The specified bucket does not exist."), ErrorCode.STAGEOUTFAILED),
+    (Fault("status", 400, "bad"), ErrorCode.STAGEOUTFAILED),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), FINAL, ids=lambda x: str(getattr(x, "status", "")))
+def test_a_refusal_is_final_and_said(
+    server: GcsServer, tmp_path: Path, fault: Fault, code: ErrorCode
+) -> None:
+    server.faults = [fault]
+    with pytest.raises(
+        StorageError, match=f"upload of pilotlog.txt to {TARGET}: .*{fault.message}"
+    ) as caught:
+        make_tool(server).put(make(tmp_path), TARGET, budget=budget())
+    assert caught.value.code is code
+    assert len(server.requests) == 1
+
+
+def test_a_storage_that_always_corrupts_is_a_mismatch(server: GcsServer, tmp_path: Path) -> None:
+    server.faults = [Fault("corrupt")] * 20
+    with pytest.raises(StorageError) as caught:
+        make_tool(server).put(make(tmp_path), TARGET, budget=budget())
+    assert caught.value.code is ErrorCode.PUTADMISMATCH
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_storage_that_hangs_costs_no_more_than_the_budget(
+    server: GcsServer, tmp_path: Path, after: int
+) -> None:
+    server.faults = [Fault("none")] * after + [Fault("hang")] * 50
+    started = CLOCK.monotonic()
+    with pytest.raises(StorageError) as caught:
+        make_tool(server, stall_s=60.0).put(make(tmp_path, os.urandom(LARGE)), TARGET, budget=budget(1.5))
+    assert caught.value.code is ErrorCode.STAGEOUTTIMEOUT
+    assert CLOCK.monotonic() - started < 2.0
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    tool = GcsTool(clock=CLOCK, endpoint="http://127.0.0.1:9", policy=FAST, stall_s=0.1)
+    with pytest.raises(StorageError, match="Connection"):
+        tool.put(make(tmp_path), TARGET, budget=budget(3.0))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["gs://bucket", "gs://bucket/", "s3://bucket/x", "gs://B/x", "gs://bucket/a/../../b", "gs://bucket/a\nb"],
+)
+def test_what_is_no_object(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        GcsTool(clock=CLOCK).put(make(tmp_path), url, budget=budget())
+    assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL
+
+
+def test_public_urls_without_any_call() -> None:
+    quoted = "logs/PandaJob_1/payload%20one.stdout"
+    target = "gs://bucket/logs/PandaJob_1/payload one.stdout"
+    assert GcsTool(clock=CLOCK).public_url(target) == f"https://storage.googleapis.com/bucket/{quoted}"
+    login = GcsTool(clock=CLOCK, link="authenticated").public_url(target)
+    assert login == f"https://storage.cloud.google.com/bucket/{quoted}"
+    local = GcsTool(clock=CLOCK, endpoint="127.0.0.1:9023").public_url(target)
+    assert local == f"http://127.0.0.1:9023/bucket/{quoted}"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.errors import StorageError
+from pilot_core.storage.gcs import GcsTool
+if sys.argv[1] == "missing":
+    sys.modules["google.cloud.storage"] = None
+time = Budget(SystemClock(), 20, "upload")
+tool = GcsTool(clock=SystemClock())
+assert "google.cloud" not in sys.modules, "the SDK is loaded too early"
+try:
+    print(tool.put(Path(sys.argv[2]), "gs://bucket/x/y", budget=time).public_url)
+except StorageError as err:
+    print(int(err.code), err.diag)
+"""
+
+
+def run(tmp_path: Path, case: str, **environment: str) -> str:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).resolve().parents[3]
+    result = subprocess.run(
+        [sys.executable, str(script), case, str(make(tmp_path))],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root), "HOME": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return result.stdout
+
+
+def test_the_emulator_variable_is_honoured(tmp_path: Path, server: GcsServer) -> None:
+    said = run(tmp_path, "plain", STORAGE_EMULATOR_HOST=server.url)
+    assert said == f"{server.url}/bucket/x/y\n"
+    assert "x/y" in server.objects
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    said = run(tmp_path, "missing")
+    assert said.startswith(str(int(ErrorCode.MIDDLEWAREIMPORTFAILURE)))
+    assert "copytool gs needs the package google-cloud-storage" in said
+
+
+@pytest.mark.parametrize("content", [None, "", "{", json.dumps({"type": "service_account"})])
+def test_unusable_credentials_are_said(tmp_path: Path, content: str | None) -> None:
+    key = tmp_path / "key.json"
+    if content is not None:
+        key.write_text(content)
+    said = run(tmp_path, "plain", GOOGLE_APPLICATION_CREDENTIALS=str(key))
+    assert said.startswith(f"{int(ErrorCode.MISSINGCREDENTIALS)} no usable Google credentials")
+    assert str(key) in said

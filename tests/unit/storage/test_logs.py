@@ -1,0 +1,181 @@
+"""Uploading a job's logs: all of them, in time, and nothing that is not the job's."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.logs import LogUploader, content_type
+from tests.fakes.storage import PREFIX, FakeTool
+
+CLOCK = SystemClock()
+
+
+def budget(seconds: float = 20.0) -> Budget:
+    return Budget(CLOCK, seconds, "log upload")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("pilotlog.txt", "payload.stdout", "payload.stderr"):
+        (folder / name).write_text(f"{name}\n" * 3)
+    return folder
+
+
+def uploader(tool: FakeTool, *roots: Path, workers: int = 4, cap_bytes: int = 0) -> LogUploader:
+    return LogUploader(tool, PREFIX, clock=CLOCK, roots=roots, workers=workers, cap_bytes=cap_bytes)
+
+
+def test_every_file_is_stored_with_its_type(work: Path) -> None:
+    tool = FakeTool()
+    files = sorted(work.iterdir())
+    result = uploader(tool, work).upload(files, budget=budget())
+    assert list(result.stored) == files
+    assert result.failed == {}
+    assert result.total_bytes == sum(path.stat().st_size for path in files)
+    assert tool.objects == {f"{PREFIX}{path.name}": path.read_bytes() for path in files}
+    assert set(tool.types.values()) == {"text/plain; charset=utf-8"}
+
+
+def test_nothing_to_do_is_done_at_once(work: Path) -> None:
+    result = uploader(FakeTool(), work).upload([], budget=budget())
+    assert (result.stored, result.failed) == ({}, {})
+
+
+def test_the_most_useful_goes_first(work: Path) -> None:
+    tool = FakeTool()
+    files = [work / name for name in ("payload.stdout", "payload.stderr", "pilotlog.txt")]
+    uploader(tool, work, workers=1).upload(files, budget=budget(), first=[files[2]])
+    assert [url.removeprefix(PREFIX) for url in tool.order] == [
+        "pilotlog.txt",
+        "payload.stdout",
+        "payload.stderr",
+    ]
+
+
+def test_several_at_a_time(work: Path) -> None:
+    tool = FakeTool()
+    together = threading.Barrier(3)
+    tool.on_put = lambda url: together.wait(10) and None
+    assert len(uploader(tool, work, workers=3).upload(list(work.iterdir()), budget=budget()).stored) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StorageError("told to"), OSError("disk"), RuntimeError("a defect")],
+    ids=lambda e: type(e).__name__,
+)
+def test_one_failure_stops_nobody(work: Path, error: Exception) -> None:
+    tool = FakeTool()
+
+    def fail(url: str) -> None:
+        if url.endswith("payload.stdout"):
+            raise error
+
+    tool.on_put = fail
+    result = uploader(tool, work, workers=1).upload(sorted(work.iterdir()), budget=budget())
+    assert [path.name for path in result.stored] == ["payload.stderr", "pilotlog.txt"]
+    assert str(error) in result.failed[work / "payload.stdout"].diag
+
+
+def test_a_tool_that_hangs_costs_no_more_than_the_budget(work: Path) -> None:
+    tool = FakeTool()
+    tool.hold = {f"{PREFIX}payload.stdout"}
+    started = CLOCK.monotonic()
+    result = uploader(tool, work, workers=2).upload(sorted(work.iterdir()), budget=budget(0.3))
+    assert CLOCK.monotonic() - started < 1.0
+    tool.release.set()
+    assert sorted(path.name for path in result.stored) == ["payload.stderr", "pilotlog.txt"]
+    assert result.failed[work / "payload.stdout"].code is ErrorCode.STAGEOUTTIMEOUT
+
+
+def test_a_budget_that_is_shortened_ends_it(work: Path) -> None:
+    tool = FakeTool()
+    tool.hold = {f"{PREFIX}payload.stdout"}
+    time = budget(60.0)
+    tool.on_put = lambda url: time.shorten(0.2) if url.endswith("stdout") else None
+    started = CLOCK.monotonic()
+    result = uploader(tool, work).upload(list(work.iterdir()), budget=time)
+    assert CLOCK.monotonic() - started < 1.5
+    tool.release.set()
+    assert work / "payload.stdout" in result.failed
+
+
+def test_links_of_a_payload_lead_nowhere_else(work: Path, tmp_path: Path) -> None:
+    tool = FakeTool()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "payload-log.json").write_text("{}\n")
+    (tmp_path / "x509up_u0").write_text("SECRET")
+    (work / "payload-log.json").symlink_to(shared / "payload-log.json")
+    (work / "payload.proxy.txt").symlink_to(tmp_path / "x509up_u0")
+    (work / "payload.loop.txt").symlink_to(work / "payload.loop.txt")
+    (work / "payload.gone.txt").symlink_to(work / "nothing")
+    (work / "payload.dev.txt").symlink_to("/dev/zero")
+    (work / "payload.up.txt").symlink_to(f"../{work.name}/../x509up_u0")
+    (work / "payload.dir.txt").mkdir()
+    result = uploader(tool, work, shared).upload(sorted(work.glob("payload*")), budget=budget())
+    stored = {path.name for path in result.stored}
+    assert stored == {"payload-log.json", "payload.stdout", "payload.stderr"}
+    assert tool.types[f"{PREFIX}payload-log.json"] == "application/json; charset=utf-8"
+    assert len(result.failed) == 6
+    assert b"SECRET" not in b"".join(tool.objects.values())
+
+
+def test_a_log_that_grows_is_taken_at_its_size(work: Path) -> None:
+    tool = FakeTool()
+    log = work / "pilotlog.txt"
+    before = log.read_bytes()
+
+    def grow(url: str) -> None:
+        with log.open("a") as out:
+            out.write("more\n")
+
+    tool.on_put = grow
+    result = uploader(tool, work, workers=1).upload([log], budget=budget())
+    assert result.stored[log].size == len(before) + len("more\n")
+    assert uploader(tool, work).upload([log], budget=budget()).stored[log].size > result.stored[log].size
+
+
+def test_two_files_of_one_name(work: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pilotlog.txt").write_text("other")
+    result = uploader(FakeTool(), tmp_path).upload(
+        [work / "pilotlog.txt", other / "pilotlog.txt"], budget=budget()
+    )
+    assert list(result.stored) == [work / "pilotlog.txt"]
+    assert result.failed[other / "pilotlog.txt"].code is ErrorCode.FILEEXISTS
+
+
+def test_a_huge_file_keeps_head_and_tail(work: Path) -> None:
+    tool = FakeTool()
+    huge = work / "payload.stderr"
+    huge.write_bytes(b"first\n" + b"x" * 5_000_000 + b"\nlast\n")
+    result = uploader(tool, work, cap_bytes=100_000).upload([huge], budget=budget())
+    data = tool.objects[f"{PREFIX}payload.stderr"]
+    assert data.startswith(b"first\n")
+    assert data.endswith(b"\nlast\n")
+    assert b"[... 4900012 of 5000012 bytes left out by the pilot ...]" in data
+    assert 100_000 < len(data) < 100_200
+    assert result.stored[huge].size == len(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pilotlog.txt", "text/plain"),
+        ("payload.STDERR", "text/plain"),
+        ("memory_monitor_summary.json", "application/json"),
+        ("log.tgz", "application/gzip"),
+        ("core", "application/octet-stream"),
+    ],
+)
+def test_content_types(name: str, expected: str) -> None:
+    assert content_type(name).split(";")[0] == expected

@@ -1,0 +1,77 @@
+"""What is owed survives a crash."""
+
+from pathlib import Path
+
+from pilot_core.ledger import Ledger, last_report
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.report import FileReport, JobReport, JobState, Node
+from pilot_core.model.sample import Usage
+
+REPORT = JobReport(
+    panda_id=5,
+    attempt=2,
+    state=JobState.RUNNING,
+    site="Q",
+    node=Node("host", batch_type="Kubernetes"),
+    usage=Usage(cpu_s=1.5, max_rss=7),
+    files=(FileReport("log.tgz", "guid", 3, "0000002a"),),
+    timing=(1, 2),
+)
+
+
+def take(ledger: Ledger) -> None:
+    ledger.take(
+        REPORT, work=Path("/w"), shared=Path("/s"), labels={"a": "b"}, log_prefix="gs://b/p/", copytool="gs"
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    ledger.note("running", REPORT)
+    held = Ledger(tmp_path).held()
+    assert held is not None
+    assert held.report == REPORT
+    assert (held.stage, held.work, held.labels, held.copytool) == ("running", "/w", {"a": "b"}, "gs")
+    assert held.owner_alive()
+    assert ledger.path.stat().st_mode & 0o777 == 0o600
+    ledger.clear()
+    assert Ledger(tmp_path).held() is None
+
+
+def test_nothing_is_noted_after_the_end(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    ledger.clear()
+    ledger.note("final", REPORT)
+    assert not ledger.path.exists()
+
+
+def test_a_broken_file_is_kept_aside(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for text in ("{half", '{"format": 99}', '{"format": 1, "held": {"report": 3}}', "[]"):
+        ledger.path.write_text(text)
+        assert ledger.held() is None
+        assert not ledger.path.exists()
+        assert ledger.path.with_suffix(".unreadable").read_text() == text
+
+
+def test_last_word(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    held = ledger.held()
+    assert held is not None
+    report = last_report(held, code=ErrorCode.KILLSIGNAL, diag="died", end_s=9.0)
+    assert (report.state, report.code, report.diag, report.end_s) == (JobState.FAILED, 1200, "died", 9.0)
+
+
+def test_a_final_report_that_was_decided_stands(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    final = replace(REPORT, state=JobState.FINISHED)
+    ledger.note("final", final)
+    held = ledger.held()
+    assert held is not None
+    assert last_report(held, code=ErrorCode.KILLSIGNAL, diag="died", end_s=9.0) == final

@@ -1,0 +1,110 @@
+"""Options, variables and INI keys: one source a value."""
+
+from pathlib import Path
+
+import pytest
+
+from pilot_core.cli import parse, show
+from pilot_core.errors import SetupError
+
+# What Rubin's starter and wrapper pass on GKE, duplicates and all.
+RUBIN = (
+    "-q DOMA_LSST_GOOGLE_TEST -i PR -j managed --pilot-user=rubin -x 3 -v 5 --resource-type SCORE "
+    "--use-realtime-logging --realtime-logging-server google-cloud-logging --realtime-logname Panda-RubinLog "
+    "--harvester-datadir /tmp -w generic --pilot-user rubin --url=https://pandaserver-doma.cern.ch -d "
+    "--harvester-submit-mode PULL --allow-same-user=False -t"
+).split()
+
+
+def test_the_command_line_of_the_field() -> None:
+    environment = {
+        "REALTIME_LOGFILES": "payload-log.json",
+        "HARVESTER_ID": "Rubin-1",
+        "HARVESTER_WORKER_ID": "77",
+        "proxyContent": "$proxyContent",
+        "K8S_JOB_ID": "grid-job-77",
+        "PANDA_HOSTNAME": "gke-node",
+    }
+    invocation = parse(RUBIN, environment)
+    config = invocation.config
+    assert config.worker.queue == "DOMA_LSST_GOOGLE_TEST"
+    assert config.worker.worker_id == 77
+    assert (config.worker.batch_type, config.worker.batch_id) == ("Kubernetes", "grid-job-77")
+    assert config.worker.hostname == "gke-node"
+    assert config.server.url == "https://pandaserver-doma.cern.ch:25443"
+    assert (config.jobs.requests, config.jobs.failures) == (5, 3)
+    assert config.jobs.allow_same_user is False
+    assert config.realtime.enabled
+    assert config.realtime.files == ("payload-log.json",)
+    assert not invocation.remarks
+
+
+def test_every_option_of_pilot3_is_accepted() -> None:
+    argv = (
+        "-a /tmp -i PR -z --no-pilot-log -d --redirect-stdout x -j ptest -v 2 -x 5 --country-group c "
+        "--working-group w --allow-other-country no --allow-same-user yes --job-type t -w generic_hpc -l 100 -L 3600 "
+        "-q Q -r R -s S --resource-type MCORE_HIMEM -b --stageout-attempts 1 --harvester-workdir /h "
+        "--harvester-datadir /d --harvester-eventstatusdump e --harvester-workerattributes a "
+        "--harvester-submit-mode push --input-dir i --input-destination-dir d --output-dir o --hpc-resource h "
+        "--hpc-mode m --es-executor-type generic --pod -t -u -y --cacert /dev/null --capath /c --url http://h -p 1 "
+        "--queuedata-url q --storagedata-url s -k --subscribe-to-msgsvc --use-https yes -g http://a,http://b "
+        "--use-realtime-logging --realtime-logging-server s --realtime-logname n --use-rucio-traces no "
+        "--rucio-host h --cleanup no"
+    ).split()
+    invocation = parse(argv, {})
+    config = invocation.config
+    assert config.server.url == "http://h:1"
+    assert config.server.talk is False
+    assert config.worker.send_worker_status is False
+    assert config.jobs.submit_mode == "PUSH"
+    assert config.jobs.push_file == Path("/d/pandaJobData.out")
+    assert config.payload.base_urls == ("http://a", "http://b")
+    assert any("--workflow" in remark for remark in invocation.remarks)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "words"),
+    [
+        ([], {}, ["queue", "-q"]),
+        (["-q", "Q", "-x", "many"], {}, ["--getjobfailures", "'many'"]),
+        (["-q", "Q", "--cleanup", "perhaps"], {}, ["--cleanup", "'perhaps'", "yes or no"]),
+        (["-q", "Q", "--url", "ftp://x"], {}, ["--url", "ftp://x"]),
+        (["-q", "Q", "--url", "https://x:port"], {}, ["--url", "port"]),
+        (["-q", "Q", "--resource-type", "BIG"], {}, ["--resource-type", "'BIG'"]),
+        (["-q", "Q"], {"HARVESTER_WORKER_ID": "seven"}, ["HARVESTER_WORKER_ID", "'seven'"]),
+        (["-q", "Q"], {"HARVESTER_PILOT_CONFIG": "/nowhere.cfg"}, ["HARVESTER_PILOT_CONFIG", "/nowhere.cfg"]),
+        (["-q", "Q", "--cacert", "/nowhere.pem"], {}, ["--cacert", "/nowhere.pem", "No such file"]),
+        (["-q", "Q", "--harvester-submit-mode", "PUL"], {}, ["--harvester-submit-mode", "'PUL'"]),
+    ],
+)
+def test_a_bad_value_is_named(argv: list[str], environment: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(SetupError) as caught:
+        parse(argv, environment)
+    assert all(word in caught.value.diag for word in words), caught.value.diag
+    assert "\n" not in caught.value.diag
+
+
+def test_sources_and_their_order(tmp_path: Path) -> None:
+    ini = tmp_path / "pilot.cfg"
+    ini.write_text("[Pilot]\nheartbeat: 2\nfree_space_limit: 3 GB\nlocal_size_limit_stdout: 10\npandaserver: $SRV\n")
+    environment = {
+        "HARVESTER_PILOT_CONFIG": str(ini),
+        "PANDAPILOT_LIFETIME": "50",
+        "PANDA_API": "v1",
+        "SRV": "http://from-ini",
+    }
+    invocation = parse(["-q", "Q", "-l", "100", "--panda-api", "legacy"], environment)
+    assert invocation.config.heartbeat.period_s == 2.0
+    assert invocation.config.jobs.min_free_mb == 3072
+    assert invocation.config.monitor.output_bytes == 10240
+    assert invocation.config.worker.lifetime_s == 50
+    assert invocation.config.server.api == "legacy"
+    assert invocation.config.server.url == "http://from-ini:25443"
+    text = show(invocation)
+    assert "PANDAPILOT_LIFETIME" in text
+    assert "Pilot.heartbeat" in text
+
+
+def test_show_config_tells_no_environment() -> None:
+    text = show(parse(["-q", "Q"], {"SECRET_TOKEN": "hunter2-hunter2"}))
+    assert "hunter2" not in text
