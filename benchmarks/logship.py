@@ -1,12 +1,12 @@
-"""What shipping a payload's log costs and loses, several ways, in one run on one machine.
+"""What shipping a payload's log costs and loses, several ways, in one run.
 
-    python benchmarks/logship.py [--records 100000] [--rates 10,1000,20000] [--seconds 5]
-                                 [--pilot3 CHECKOUT] [--input FILE]
+    python benchmarks/logship.py [--records 100000] [--rates 10,1000,20000]
+                                 [--seconds 4] [--only ours,splice]
 
 Contestants: `ours` (the pilot's shipper, every guarantee on), `handler` (the
-client library's CloudLoggingHandler behind a plain tail), `pilot3` (its
-RealTimeLogger, if a checkout is given), and `floor`: read, parse for level and
-time, splice, no network and no promise. Each runs in a process of its own
+client library's CloudLoggingHandler behind a plain tail), `floor` (read, parse for
+level and time, splice; no network and no promise) and `splice` (the same,
+posted and forgotten). Each runs in a process of its own
 against a server that only stores; lost, repeated and late are judged
 afterwards from what the server has stored.
 
@@ -32,17 +32,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 SAMPLE = (
-    '{"name":"lsst.isr","asctime":"%s","message":"Amp C%02d: overscan median 1000.05 +- 1383.39 ADU","levelno":15,'
+    '{"name":"lsst.isr","asctime":"%s","message":"Amp C%02d: overscan median 1000.05 +- 1383.39 ADU",'
+    '"levelno":15,'
     '"levelname":"VERBOSE","filename":"tasks.py","pathname":"/opt/lsst/software/stack/venv/lib/python3.11/'
     'site-packages/lsst/toy/tasks.py","lineno":97,"funcName":"run","process":12348,"processName":"MainProcess",'
     '"MDC":{"REPO":"s3://butler-us-central1-panda-dev/dc2/butler-external.yaml","LABEL":"isr:{instrument: '
-    "'ToyCam', detector: 0, exposure: 2022081000001, band: 'r', day_obs: 20220810}\",\"RUN\":\"u/toy/test/20220810T1\"},"
+    "'ToyCam', detector: 0, exposure: 2022081000001, band: 'r', day_obs: 20220810}\","
+    '"RUN":"u/toy/test/20220810T1"},'
     '"seq":%d,"t":%.6f}\n'
 )
 
 
 def record(seq: int, now: float) -> bytes:
-    """One record of 600 bytes in Rubin's shape, with a number and the time of its writing."""
+    """One record in Rubin's shape, with a number and the time of its writing."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
     return (SAMPLE % (stamp, seq % 16, seq, now)).encode()
 
@@ -131,7 +133,23 @@ def ours(path: Path, url: str, ended: threading.Event) -> Run:
     return run
 
 
-def floor(path: Path, url: str, ended: threading.Event) -> Run:
+def floor(path: Path, _: str, ended: threading.Event) -> Run:
+    return _splice(path, ended, len)
+
+
+def splice(path: Path, url: str, ended: threading.Event) -> Run:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=60)
+
+    def post(body: bytes) -> None:
+        connection.request("POST", "/v2/entries:write", b'{"entries":[' + body + b"]}")
+        connection.getresponse().read()
+
+    return _splice(path, ended, post)
+
+
+def _splice(path: Path, ended: threading.Event, post: Callable[[bytes], object]) -> Run:
     import orjson
 
     def run() -> None:
@@ -147,7 +165,7 @@ def floor(path: Path, url: str, ended: threading.Event) -> Run:
                         + line[1:-1]
                         + f',"severity":"{level}","timestamp":"{when}"}}'.encode()
                     )
-                b",".join(parts)
+                post(b",".join(parts))
 
     return run
 
@@ -191,6 +209,7 @@ def handler(path: Path, url: str, ended: threading.Event) -> Run:
 
 CONTESTANTS: dict[str, Callable[[Path, str, threading.Event], Run]] = {
     "floor": floor,
+    "splice": splice,
     "ours": ours,
     "handler": handler,
 }
@@ -256,7 +275,7 @@ def _process(*arguments: str) -> Any:
 
 
 def measure(name: str, records: int, rate: int) -> Result:
-    """Write `records` at `rate` a second (0: all are there before the start) and see what arrives."""
+    """Write `records` at `rate` a second (0: all before the start); what arrives?"""
     with tempfile.TemporaryDirectory(prefix="logship-") as folder:
         path, spool = Path(folder, "payload-log.json"), Path(folder, "spool")
         path.touch()
@@ -326,7 +345,7 @@ def main() -> None:
         size = options.records // 10 if name == "handler" else options.records
         print(measure(name, size, 0).shown(name, "backlog"), flush=True)
         for rate in map(int, filter(None, options.rates.split(","))):
-            if name != "floor":
+            if name not in ("floor", "splice"):
                 count = max(10, int(rate * options.seconds))
                 print(measure(name, count, rate).shown(name, f"{rate}/s"), flush=True)
 

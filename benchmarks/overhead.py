@@ -73,7 +73,9 @@ def floor(folder: Path) -> float:
     times = []
     for _ in range(10):
         start = time.perf_counter()
-        subprocess.run(["/bin/bash", "-c", f"{STAMP}; {STAMP}"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["/bin/bash", "-c", f"{STAMP}; {STAMP}"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        )
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 

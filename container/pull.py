@@ -168,6 +168,9 @@ class _Pull:
                     return
             self.lines.put(_END)
         finally:
+            # Closing the client alone leaves a connection open that is in use.
+            if self._answer is not None:
+                self._answer.close()
             client.close()
 
     def _keep(self, answer: Any, **_kwargs: Any) -> None:

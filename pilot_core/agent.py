@@ -150,7 +150,9 @@ class Agent:
 
     def _check_queue(self, queue: Queue) -> None:
         if queue.state.upper() != "ACTIVE":
-            raise SetupError(f"queue {queue.name} has state {queue.state}, not ACTIVE", ErrorCode.PANDAQUEUENOTACTIVE)
+            raise SetupError(
+                f"queue {queue.name} has state {queue.state}, not ACTIVE", ErrorCode.PANDAQUEUENOTACTIVE
+            )
         if queue.status.lower() == "offline":
             raise SetupError(f"queue {queue.name} is offline", ErrorCode.PANDAQUEUENOTONLINE)
 
@@ -159,7 +161,8 @@ class Agent:
         if free_mb < self._config.jobs.min_free_mb:
             needed = self._config.jobs.min_free_mb
             raise NodeError(
-                f"{self._config.worker.home} has {free_mb} MB free, {needed} MB are needed", ErrorCode.NOLOCALSPACE
+                f"{self._config.worker.home} has {free_mb} MB free, {needed} MB are needed",
+                ErrorCode.NOLOCALSPACE,
             )
 
     def _settle_earlier_life(self) -> None:
@@ -177,13 +180,15 @@ class Agent:
     def _last_word(self, held: HeldJob) -> bool:
         diag = f"the pilot (pid {held.pid}) died while the job was at stage {held.stage!r}"
         report = last_report(held, code=ErrorCode.KILLSIGNAL, diag=diag, end_s=self._clock.time())
-        log.warning("job %d of an earlier life is reported %s: %s", report.panda_id, report.state, report.diag)
+        log.warning(
+            "job %d of an earlier life is reported %s: %s", report.panda_id, report.state, report.diag
+        )
         return self._deliver(report)
 
     def _deliver(self, report: JobReport) -> bool:
         budget = Budget(self._clock, LAST_WORD_S, "last word")
         try:
-            deliver(self._tools.server, report, budget=budget, clock=self._clock, stop=threading.Event())
+            deliver(self._tools.server, report, budget=budget, stop=threading.Event())
         except (ServerError, BudgetSpent) as err:
             log.error("the report of job %d was not delivered: %s", report.panda_id, err)
             return False
@@ -217,7 +222,9 @@ class Agent:
         except BudgetSpent as err:
             answer = Asked(error=ServerError(str(err)))
         except Exception as err:
-            self._inbox.put(Asked(error=PilotError(f"{type(err).__name__}: {err}", ErrorCode.UNKNOWNEXCEPTION)))
+            self._inbox.put(
+                Asked(error=PilotError(f"{type(err).__name__}: {err}", ErrorCode.UNKNOWNEXCEPTION))
+            )
             raise
         self._inbox.put(answer)
 
@@ -263,7 +270,13 @@ class Agent:
             with self._config.worker.id_file.open("a") as out:
                 out.write(f"{job.panda_id}\n")
         run = JobRun(
-            job, queue, paths, asked_s=asked_s, tools=self._tools, config=self._config, inbox=self._job_inbox()
+            job,
+            queue,
+            paths,
+            asked_s=asked_s,
+            tools=self._tools,
+            config=self._config,
+            inbox=self._job_inbox(),
         )
         outcome = run.run()
         self._jobs_done += 1

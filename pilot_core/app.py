@@ -69,6 +69,7 @@ from pilot_core.monitor.shutdown import PreemptionNotice
 from pilot_core.pulse import Pulse
 from pilot_core.server.client import PandaServer
 from pilot_core.server.contract import JobRequest, Server
+from pilot_core.server.silent import SilentServer
 from pilot_core.storage.bundle import make_bundle
 from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.destination import Destination, choose_endpoint, destination
@@ -146,7 +147,9 @@ def _banner(config: Config, remarks: Sequence[str]) -> None:
     log.info("*" * 40)
     log.info("***  PanDA Pilot version %s  ***", __version__)
     log.info("*" * 40)
-    log.info("queue %s, host %s, python %s", config.worker.queue, config.worker.hostname, platform.python_version())
+    log.info(
+        "queue %s, host %s, python %s", config.worker.queue, config.worker.hostname, platform.python_version()
+    )
     log.info("work directory %s", config.worker.home)
     for remark in remarks:
         log.warning("%s", remark)
@@ -182,11 +185,7 @@ class Pilot:
             batch_id=worker.batch_id,
             scheduler_id=worker.scheduler_id,
         )
-        server = PandaServer(
-            config.server, clock=clock, harvester_id=worker.harvester_id, worker_id=worker.worker_id
-        )
-        self._check_credentials(server)
-        self.server: Server = server
+        self.server: Server = self._connect()
         fetch = HttpFetch(clock=clock, ca_file=config.info.ca_file, ca_path=config.info.ca_path)
         self.information: Information = CricInformation(config.info, clock=clock, fetch=fetch)
         self._copytools: dict[str, CopyTool] = {}
@@ -201,6 +200,17 @@ class Pilot:
             inbox=self.inbox,
             clock=clock,
         )
+
+    def _connect(self) -> Server:
+        """The server, or with -z what stands in for it."""
+        worker = self.config.worker
+        if not self.config.server.talk:
+            return SilentServer(worker.home / "heartbeat.json")
+        server = PandaServer(
+            self.config.server, clock=self.clock, harvester_id=worker.harvester_id, worker_id=worker.worker_id
+        )
+        self._check_credentials(server)
+        return server
 
     def _check_credentials(self, server: PandaServer) -> None:
         """Say now what would fail at the first request, or soon; raises NotAuthorised."""
@@ -278,7 +288,9 @@ class Pilot:
         self._signals += 1
         wrapup = self.config.wrapup
         if self._signals > 1:
-            return Signalled(ENDING_SIGNALS[number], f"killed by a second signal, {number.name}", wrapup.hasty_s)
+            return Signalled(
+                ENDING_SIGNALS[number], f"killed by a second signal, {number.name}", wrapup.hasty_s
+            )
         code, diag = ENDING_SIGNALS[number], f"the pilot was killed by signal {number.name}"
         if number is signal.SIGTERM and self.config.worker.batch_type == "Kubernetes":
             if PreemptionNotice(timeout_s=WHY_S).preempted():
@@ -332,7 +344,9 @@ class Pilot:
             task=str(worker.worker_id or ""),
         )
 
-    def _watch(self, job: Job, queue: Queue, paths: JobPaths, container: Container, started_s: float) -> Watch:
+    def _watch(
+        self, job: Job, queue: Queue, paths: JobPaths, container: Container, started_s: float
+    ) -> Watch:
         folders = [paths.work, paths.shared]
         sampler = Sampler(
             [

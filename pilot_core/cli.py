@@ -64,7 +64,9 @@ _SECTIONS: Mapping[str, type] = {
 class Invocation:
     """What was asked of the program: settings, their sources, and remarks for the log."""
 
-    def __init__(self, config: Config, values: Mapping[str, Value], remarks: Sequence[str], *, show: bool) -> None:
+    def __init__(
+        self, config: Config, values: Mapping[str, Value], remarks: Sequence[str], *, show: bool
+    ) -> None:
         self.config = config
         self.values = values
         self.remarks = remarks
@@ -102,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--show-config", action="store_true", help="print each setting with unit and source, and end")
+    parser.add_argument(
+        "--show-config", action="store_true", help="print each setting with unit and source, and end"
+    )
     for setting in SETTINGS:
         if not setting.flags:
             continue

@@ -74,7 +74,9 @@ def _du(arguments: Sequence[str], paths: JobPaths) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
     for path in sorted(_matches(names[0], paths)):
-        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+        files = (
+            [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+        )
         lines.append(f"{sum(p.lstat().st_size for p in files):>14} {path.name or path}")
     return "\n".join(lines)
 

@@ -317,7 +317,9 @@ class JobRun:
 
     def _hurry(self, _: Scope, action: object) -> None:
         assert isinstance(action, machine.Hurry)
-        log.warning("the pilot is being killed: %.1f s are left for job %d", action.seconds, self._job.panda_id)
+        log.warning(
+            "the pilot is being killed: %.1f s are left for job %d", action.seconds, self._job.panda_id
+        )
         self._whole.shorten(action.seconds)
 
     def _wrap_up(self, scope: Scope, _: object) -> None:
@@ -354,7 +356,7 @@ class JobRun:
         budget = self._whole.part(self._config.wrapup.final_s, "final report")
         event: Event
         try:
-            deliver(self._tools.server, report, budget=budget, clock=self._clock, stop=threading.Event())
+            deliver(self._tools.server, report, budget=budget, stop=threading.Event())
         except (ServerError, BudgetSpent) as err:
             log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
             event = machine.Undelivered(str(err))

@@ -73,7 +73,14 @@ class Ledger:
         self._held: HeldJob | None = None
 
     def take(
-        self, report: JobReport, *, work: Path, shared: Path, labels: Mapping[str, str], log_prefix: str, copytool: str
+        self,
+        report: JobReport,
+        *,
+        work: Path,
+        shared: Path,
+        labels: Mapping[str, str],
+        log_prefix: str,
+        copytool: str,
     ) -> None:
         """A job is ours from now on."""
         self._write(

@@ -450,8 +450,14 @@ _TABLE: dict[tuple[State, type], Reaction] = {
     (State.STOPPING, Exited): Machine._over,
     **{(state, Commanded): Machine._command for state in (State.PREPARING, State.RUNNING, State.STOPPING)},
     **{(state, Crossed): Machine._cross for state in (State.PREPARING, State.RUNNING, State.STOPPING)},
-    **{(state, ServerLost): Machine._lose_server for state in (State.PREPARING, State.RUNNING, State.STOPPING)},
-    **{(state, ThreadDied): Machine._lose_thread for state in (State.PREPARING, State.RUNNING, State.STOPPING)},
+    **{
+        (state, ServerLost): Machine._lose_server
+        for state in (State.PREPARING, State.RUNNING, State.STOPPING)
+    },
+    **{
+        (state, ThreadDied): Machine._lose_thread
+        for state in (State.PREPARING, State.RUNNING, State.STOPPING)
+    },
     **{(state, Signalled): Machine._die for state in (State.PREPARING, State.RUNNING, State.STOPPING)},
     # The report that went first comes back while the payload is being ended.
     (State.STOPPING, Delivered): Machine._deliver_early,

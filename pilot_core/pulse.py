@@ -35,7 +35,11 @@ class Pulse:
             return
         self._longest = max(self._longest, gap)
         self._last = now
-        document = {"last_pilot_update": int(now), "time_since_detection": int(gap), "max_diff_time": int(self._longest)}
+        document = {
+            "last_pilot_update": int(now),
+            "time_since_detection": int(gap),
+            "max_diff_time": int(self._longest),
+        }
         try:
             write_atomic(self._path, json.dumps(document))
         except OSError as err:

@@ -175,7 +175,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("cli.proxy", "X.509 proxy", _path, env=("X509_USER_PROXY",)),
     Setting("cli.cacert", "CA bundle, or a proxy file", _path, flags=("--cacert",)),
-    Setting("server.ca_path", "folder of CA certificates", _path, flags=("--capath",), env=("X509_CERT_DIR",)),
+    Setting(
+        "server.ca_path", "folder of CA certificates", _path, flags=("--capath",), env=("X509_CERT_DIR",)
+    ),
     Setting("cli.token", "file name of the OIDC token", env=("OIDC_AUTH_TOKEN", "PANDA_AUTH_TOKEN")),
     Setting("server.token_origin", "vo.role of the token", env=("OIDC_AUTH_ORIGIN", "PANDA_AUTH_ORIGIN")),
     Setting("cli.token_dir", "folder of the token", env=("OIDC_AUTH_DIR", "PANDA_AUTH_DIR")),
@@ -206,17 +208,32 @@ SETTINGS: tuple[Setting, ...] = (
         _one_of("PULL", "PUSH"),
         flags=("--harvester-submit-mode",),
     ),
-    Setting("jobs.requests", "requests without a job before the pilot ends", _count, flags=("-v", "--getjobrequests")),
-    Setting("jobs.failures", "failed requests before the pilot ends", _count, flags=("-x", "--getjobfailures")),
+    Setting(
+        "jobs.requests",
+        "requests without a job before the pilot ends",
+        _count,
+        flags=("-v", "--getjobrequests"),
+    ),
+    Setting(
+        "jobs.failures", "failed requests before the pilot ends", _count, flags=("-x", "--getjobfailures")
+    ),
     Setting("cli.datadir", "folder with pandaJobData.out", _path, flags=("--harvester-datadir",)),
-    Setting("cli.harvester_workdir", "Harvester's folder", _path, flags=("--harvester-workdir",), env=("HARVESTER_WORKDIR",)),
+    Setting(
+        "cli.harvester_workdir",
+        "Harvester's folder",
+        _path,
+        flags=("--harvester-workdir",),
+        env=("HARVESTER_WORKDIR",),
+    ),
     Setting("jobs.resource_type", "resource type", _resource_type, flags=("--resource-type",)),
     Setting("jobs.job_type", "job type", flags=("--job-type",)),
     Setting("jobs.working_group", "working group", flags=("--working-group",)),
     Setting("jobs.country_group", "country group", flags=("--country-group",)),
     Setting("jobs.allow_other_country", "jobs of other countries", _flag, flags=("--allow-other-country",)),
     Setting("jobs.allow_same_user", "next job from the same task", _flag, flags=("--allow-same-user",)),
-    Setting("jobs.min_free_mb", "free space needed to ask", _size_mb, ini="Pilot.free_space_limit", unit="MB"),
+    Setting(
+        "jobs.min_free_mb", "free space needed to ask", _size_mb, ini="Pilot.free_space_limit", unit="MB"
+    ),
     Setting("jobs.max_jobs", "jobs before the pilot ends, 0 for any", _count, flags=("--max-jobs",)),
     Setting("jobs.drain_file", "take no further job once it exists", _path, flags=("--drain-file",)),
     # heartbeat
@@ -252,7 +269,13 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--pass-environment",),
         env=("PILOT_PASS_ENVIRONMENT",),
     ),
-    Setting("payload.grace_s", "between asking and killing a payload", _seconds, flags=("--payload-grace",), unit="s"),
+    Setting(
+        "payload.grace_s",
+        "between asking and killing a payload",
+        _seconds,
+        flags=("--payload-grace",),
+        unit="s",
+    ),
     Setting("payload.pull_s", "longest image pull", _seconds, flags=("--pull-timeout",), unit="s"),
     # real-time log
     Setting(
@@ -272,7 +295,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("realtime.logname", "log name", flags=("--realtime-logname",), env=("REALTIME_LOGNAME",)),
     Setting("realtime.files", "files to ship", _names, env=("REALTIME_LOGFILES", "REALTIME_LOGFILE")),
-    Setting("realtime.interval_s", "between looks at a file", _seconds, flags=("--realtime-interval",), unit="s"),
+    Setting(
+        "realtime.interval_s", "between looks at a file", _seconds, flags=("--realtime-interval",), unit="s"
+    ),
     # monitoring
     Setting(
         "monitor.sample_s",
@@ -289,9 +314,27 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--memory-grace",),
         unit="s",
     ),
-    Setting("monitor.looping_s", "silence that counts as looping", _seconds, ini="Pilot.looping_limit_default", unit="s"),
-    Setting("monitor.free_mb", "free space while running", _size_mb, ini="Pilot.free_space_limit_running", unit="MB"),
-    Setting("monitor.output_bytes", "largest output", _kilobytes, ini="Pilot.local_size_limit_stdout", unit="bytes"),
+    Setting(
+        "monitor.looping_s",
+        "silence that counts as looping",
+        _seconds,
+        ini="Pilot.looping_limit_default",
+        unit="s",
+    ),
+    Setting(
+        "monitor.free_mb",
+        "free space while running",
+        _size_mb,
+        ini="Pilot.free_space_limit_running",
+        unit="MB",
+    ),
+    Setting(
+        "monitor.output_bytes",
+        "largest output",
+        _kilobytes,
+        ini="Pilot.local_size_limit_stdout",
+        unit="bytes",
+    ),
     # wrap-up
     Setting("wrapup.drain_s", "last log records", _seconds, flags=("--drain-timeout",), unit="s"),
     Setting("wrapup.upload_s", "upload of logs", _seconds, flags=("--upload-timeout",), unit="s"),

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.config import WrapupConfig
-from pilot_core.errors import PilotError, ServerBusy, ServerError, ServerRefused, StorageError
+from pilot_core.errors import PilotError, ServerRefused, StorageError
 from pilot_core.experiments.contract import Experiment
 from pilot_core.logship.contract import ShipCounts
 from pilot_core.logship.shipper import LogShipper
@@ -30,14 +29,6 @@ from pilot_core.storage.logs import LogUploader
 __all__ = ["WrapUpResult", "Wrapper", "deliver"]
 
 log = logging.getLogger(__name__)
-
-# The final report is worth hours: attempts without number, up to 10 minutes
-# apart with full jitter, until the budget is over. An outage of 4 h costs
-# about 55 requests.
-FINAL_POLICY = RetryPolicy(attempts=0, first_s=2.0, factor=2.0, cap_s=600.0)
-
-#: One attempt at the final report.
-ATTEMPT_S = 60.0
 
 #: Storing the pilot's log once more after the final report.
 LAST_LOG_S = 20.0
@@ -166,48 +157,34 @@ def replace_diag(err: StorageError, diag: str) -> StorageError:
     return type(err)(diag, err.code)
 
 
-def deliver(
-    server: Server, report: JobReport, *, budget: Budget, clock: Clock, stop: threading.Event
-) -> None:
+def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threading.Event) -> None:
     """Get the final report accepted.
 
-    Repeats until the server says that it has stored it, or the budget is over.
-    A report that is refused as such is sent once more without all that is not
-    needed to end the job.
+    The server's client repeats it until the server says that it has stored it,
+    or the budget is over. A report that is refused as such is sent once more
+    without all that is not needed to end the job.
 
     Raises
     ------
     ServerError, BudgetSpent
         If it could not be delivered; the report stays in the ledger then.
     """
-
-    def again(err: Exception) -> float | None:
-        if isinstance(err, ServerBusy):
-            return err.retry_after_s
-        if isinstance(err, ServerRefused) or not isinstance(err, ServerError):
-            return None
-        return 0.0
-
-    def insist(what: JobReport) -> None:
-        retry(
-            lambda: server.update_job(what, budget=budget.part(ATTEMPT_S, "final report"), stop=stop),
-            policy=FINAL_POLICY,
-            again=again,
-            clock=clock,
-            budget=budget,
-            stop=stop,
-            what=f"final report of job {what.panda_id}",
-        )
-
     try:
-        insist(report)
+        server.update_job(report, budget=budget, stop=stop)
     except ServerRefused as err:
         log.error("the server refused the final report (%s); trying the bare one", err)
-        insist(bare(report))
+        server.update_job(bare(report), budget=budget, stop=stop)
 
 
 def bare(report: JobReport) -> JobReport:
     """Only what ends the job: no text that could be too long, no numbers that could be out of range."""
     return replace(
-        report, log_tail="", stdout="", metrics="", metadata="", timing=(), usage=type(report.usage)(), cores=1
+        report,
+        log_tail="",
+        stdout="",
+        metrics="",
+        metadata="",
+        timing=(),
+        usage=type(report.usage)(),
+        cores=1,
     )

@@ -1,4 +1,4 @@
-"""The worker's end: last will, last log records, upload; each step whatever became of the others."""
+"""The worker's end: last will, last log records, upload; no step costs another."""
 
 import logging
 import signal
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # little, a job without an end costs two hours.
 _LAST_WILL_S = 300.0
 _DRAIN_S = 30.0
+_HURRIED_DRAIN_S = 3.0
 # What is left of all this once somebody asks us to end, too.
 _SHORT_S = 2.0
 
@@ -87,7 +88,7 @@ class Closing:
                 self._step("last will", lambda: self._last_will(end, budget))
             log.info("%s", f"{words}; {self._owed}" if self._owed else words)
             self._step("last lines", lambda: self._out.settle(min(1.0, budget.left)))
-            self._step("last records", lambda: self._ship(budget))
+            self._step("last records", lambda: self._ship(budget, hurried=hurry_s is not None))
             self._step("upload", lambda: self._upload(budget))
 
         def on_signal(signum: signal.Signals) -> None:
@@ -127,9 +128,10 @@ class Closing:
             stop=self._stop,
         )
 
-    def _ship(self, budget: Budget) -> None:
-        # Half of what is left: the upload comes after it.
-        self._shipping.finish(budget.part(min(_DRAIN_S, budget.left / 2), "last records of the worker log"))
+    def _ship(self, budget: Budget, *, hurried: bool) -> None:
+        # Half of what is left at most: the upload comes after it.
+        seconds = min(_HURRIED_DRAIN_S if hurried else _DRAIN_S, budget.left / 2)
+        self._shipping.finish(budget.part(seconds, "last records of the worker log"))
 
     def _upload(self, budget: Budget) -> None:
         if not self._config.log_name:

@@ -44,8 +44,11 @@ def test_no_thread_is_started_any_other_way() -> None:
         for path in sorted((ROOT / package).rglob("*.py"))
         if path.name != "scope.py"
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in ("Thread", "Timer") and not isinstance(node.ctx, ast.Store)
-        and isinstance(node.value, ast.Name) and node.value.id == "threading"
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("Thread", "Timer")
+        and not isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "threading"
         and not _is_annotation(path, node)
     ]
     assert not wrong, wrong

@@ -124,8 +124,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     cache = options.cache.resolve()
+    folder = cache / "rubin" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     try:
-        results = run(cache / "rubin" / time.strftime("%Y%m%dT%H%M%S"), cache=cache, engine=options.engine)
+        results = run(folder, cache=cache, engine=options.engine)
     except NoStack as err:
         print(f"run-rubin: {err}", file=sys.stderr)
         return 1

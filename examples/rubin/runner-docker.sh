@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The runner of a job whose payload is a container: runs in the pilot's job directory, beside the pilot.
 # @IMAGE@, @DATA@ and @COMMAND@ are filled in when the job is made (the command through printf %q);
 # ${...} is left for the worker node, where the pilot's environment has the values.

@@ -56,15 +56,18 @@ def make_payload(folder: Path, *, cache: Path, engine: str, say: Say) -> Payload
     data.chmod(0o777)
     if engine != "process":
         try:
-            return _in_image(data, cache=cache, say=say)
+            _need_image(data, cache=cache, say=say)
         except (ImageProblem, NoStack) as err:
             if engine == "docker":
                 raise NoStack(str(err)) from err
             say(f"payload   as processes: {err}")
+        else:
+            return _in_image(data)
     return _in_venv(data, cache=cache, say=say)
 
 
-def _in_image(data: Path, *, cache: Path, say: Say) -> Payload:
+def _need_image(data: Path, *, cache: Path, say: Say) -> None:
+    """Build the image, unless it is there; make sure its containers see our files."""
     docker = DockerCli(os.environ)
     version = docker.version()
     say(f"payload   in containers: Docker {version}, image {IMAGE} (building it takes 1 to 2 min)")
@@ -72,6 +75,9 @@ def _in_image(data: Path, *, cache: Path, say: Say) -> Payload:
     _run([str(CHECKOUT / "scripts/images/rubin.sh"), "--wheels", str(cache / "wheels")], log, INSTALL_S)
     for mounted in (SHARED, data):
         docker.check_mount(IMAGE, mounted)
+
+
+def _in_image(data: Path) -> Payload:
     container = ["docker", "run", "--rm", "-i", "-v", f"{data}:{data}", IMAGE]
     log = data.parent / "prepare.log"
     _run([*container, "bash", "-s", str(data)], log, PREPARE_S, script=HERE / "prepare.sh")

@@ -56,7 +56,7 @@ class Redactor:
         return text
 
     def suspects(self, text: str) -> bool:
-        """Whether `text` would have to be looked at: False is sure, True is not. Cheap."""
+        """Whether `text` may hold a secret: False is sure, True is not. Cheap."""
         for value in self._values:
             if value in text:
                 return True
@@ -67,7 +67,13 @@ class Redactor:
             or "eyJ" in text
             or (
                 "A" in text
-                and ("EARER" in text or "PRIVATE KEY" in text or "AKIA" in text or "ASIA" in text or "AIza" in text)
+                and (
+                    "EARER" in text
+                    or "PRIVATE KEY" in text
+                    or "AKIA" in text
+                    or "ASIA" in text
+                    or "AIza" in text
+                )
             )
             or ("=" in text and ("ig=" in text or "IG=" in text or "ature=" in text or "ATURE=" in text))
         )

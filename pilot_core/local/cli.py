@@ -3,15 +3,14 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pilot_core.base.clock import SystemClock
 from pilot_core.local.client import Client, Unanswered, find_url
 from pilot_core.local.definition import make
 from pilot_core.local.image import ImageProblem
@@ -122,24 +121,23 @@ def _serve(options: argparse.Namespace) -> int:
         if not (options.tls_cert and options.tls_key):
             raise Unanswered("--tls-cert and --tls-key belong together")
         tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
-    clock = SystemClock()
+    # Blocked and waited for, rather than handled: no thread of the server is disturbed.
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         panda = LocalPanda(_folder(options), host=options.host, port=options.port, tls=tls)
     except OSError as err:
         raise Unanswered(f"cannot serve on {options.host}:{options.port}: {err.strerror or err}") from None
     with panda:
+        pilot = f"pilot.py -q LOCAL --pilot-user rubin --url {panda.url} -g {panda.url}/trf"
         print(f"PanDA for one machine: {panda.url}")
         print(f"everything is kept in  {panda.folder}")
         print(f"queues                 {', '.join(panda.cric.names())}")
-        print(
-            "a pilot for it:        "
-            f"pilot.py -q LOCAL --pilot-user rubin --url {panda.url} -g {panda.url}/trf",
-            flush=True,
-        )
-        never = threading.Event()
-        while not clock.wait(never, WATCH_EVERY_S):
+        print(f"a pilot for it         {pilot}", flush=True)
+        while signal.sigtimedwait(ends, WATCH_EVERY_S) is None:
             for panda_id in panda.store.watch():
                 print(f"job {panda_id} was silent too long and is failed", flush=True)
+    print("stopped")
     return 0
 
 

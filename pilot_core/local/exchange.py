@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl
@@ -140,8 +141,11 @@ def json_object(body: bytes) -> dict[str, object]:
 
 
 def gunzip(body: bytes) -> bytes:
-    """Decompress; `OSError` or `EOFError` carry the words the server passes on."""
-    return gzip.decompress(body)
+    """Decompress; `OSError`, `EOFError` or `ValueError` carry the server's words."""
+    try:
+        return gzip.decompress(body)
+    except zlib.error as err:
+        raise ValueError(str(err)) from err
 
 
 def uploads(content_type: str, body: bytes) -> tuple[Upload, ...]:

@@ -70,9 +70,12 @@ class DockerCli:
         ImageProblem
             If it runs on another machine, or in front of another file system.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{uuid.uuid4().hex[:12]}"
-        probe.touch()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+        except OSError as err:
+            raise ImageProblem(f"{folder}: {err.strerror}") from err
         mount = f"{folder}:{folder}"
         try:
             self._run(["run", "--rm", "--label", LABEL, "-v", mount, image, "test", "-f", str(probe)])

@@ -109,6 +109,8 @@ def run_demo(
             folder=panda.folder / "worker",
             engine=kind,
             jobs=len(watched),
+            # Only containers need the path that Rubin's runner has built in.
+            shared=SHARED if image else panda.folder / "shared",
             environment=environment,
         )
         worker = Worker(plan)

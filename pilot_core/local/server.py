@@ -99,6 +99,12 @@ class _Dialect(Protocol):
     def answer_code(self, call: Call, code: int) -> Answer: ...
 
 
+def _broken(exchange: Exchange, err: Exception) -> Answer:
+    """What the real server does with an exception in a handler."""
+    log.warning("%s: %s: %s", exchange.path, type(err).__name__, err)
+    return plain(500, str(err).encode("ascii", "backslashreplace").decode())
+
+
 class LocalPanda:
     """A PanDA server of one's own.
 
@@ -204,6 +210,8 @@ class LocalPanda:
             call = None if dialect is None else self._read(dialect, exchange)
         except Refusal as refusal:
             refused = refusal.answer
+        except Exception as err:  # noqa: BLE001 - any bytes may come; the real server says 500, too
+            refused = _broken(exchange, err)
         fault = None
         if name:
             fault = self.faults.strike(name, call.args if call else {}, now=self.clock.time())
@@ -217,10 +225,8 @@ class LocalPanda:
                 return self.pages.answer(exchange)
             try:
                 return dialect.execute(self.desk, call)
-            except (ValueError, TypeError, KeyError) as err:
-                # What the real server does with an exception in a handler.
-                log.warning("%s: %s", exchange.path, err)
-                return plain(500, str(err))
+            except Exception as err:  # noqa: BLE001 - see above
+                return _broken(exchange, err)
 
         if fault is None:
             handler.send(answer())

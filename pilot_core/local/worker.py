@@ -47,6 +47,8 @@ class WorkerPlan:
         Between updates: a cancelled job learns of it in a reply.
     jobs
         The pilot ends after so many.
+    shared
+        Folder that has the same path for containers and for the pilot.
     environment
         The caller's own; only `INHERITED` of it is passed on.
     """
@@ -59,6 +61,7 @@ class WorkerPlan:
     heartbeat_s: int = 2
     jobs: int = 0
     logfiles: str = "payload-log.json"
+    shared: Path = Path("/tmp/panda")
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -120,6 +123,7 @@ def worker_environment(plan: WorkerPlan) -> dict[str, str]:
         "STORAGEDATA_SERVER_URL": f"{plan.url}/api/atlas/ddmendpoint/query/?json",
         "PILOT_CRIC_URL": plan.url,
         "PILOT_ENGINE": plan.engine,
+        "PILOT_SHARED_ROOT": str(plan.shared),
         "PILOT_EXTRA_OPTIONS": " ".join(options),
         "HARVESTER_PILOT_CONFIG": str(plan.folder / "pilot.cfg"),
     }

@@ -1,1 +1,1 @@
-"""From a growing file to a log service: bytes, lines, records, batches, outcome, position."""
+"""From a growing file to a log service: bytes, lines, records, outcome, position."""

@@ -11,7 +11,10 @@ _AROUND = 256
 
 
 def requests(entries: Sequence[Entry], limits: SinkLimits) -> Iterator[Sequence[Entry]]:
-    """Cut into requests within the limits, in order; an entry too large for any stands alone."""
+    """Cut into requests within the limits, in order.
+
+    An entry that is too large for any request stands alone.
+    """
     most_entries = limits.batch_entries or len(entries) or 1
     most_bytes = limits.batch_bytes or 1 << 62
     start = size = 0

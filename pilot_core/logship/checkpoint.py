@@ -1,4 +1,4 @@
-"""How far each file has been delivered, on disk: what a restarted pilot goes on from."""
+"""How far each file has been delivered, on disk: where a restart goes on."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ _VERSION = 1
 
 
 def fingerprint(data: bytes) -> str:
-    """A few characters that stand for these bytes; the log itself is not copied here."""
+    """A few characters that stand for these bytes; the log is not copied here."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 

@@ -160,7 +160,7 @@ MakerFactory = Callable[[Source], RecordMaker]
 
 @dataclass(frozen=True, slots=True)
 class SinkLimits:
-    """What one request may hold; 0 for no limit. `entry_bytes` counts the payload only."""
+    """What one request may hold; 0 for no limit. `entry_bytes` is of the payload."""
 
     entry_bytes: int = 0
     batch_bytes: int = 0
@@ -175,9 +175,9 @@ class OutcomeKind(Enum):
     RETRY = auto()
     """Not stored, or not surely: send the same again, after `retry_after_s`."""
     DENIED = auto()
-    """Credentials, permission, a missing log or project: keep everything, say so, probe slowly."""
+    """Credentials, permission, a missing project: keep all, say so, probe slowly."""
     TOO_LARGE = auto()
-    """The request as a whole is refused for its size or for something in it: split it."""
+    """Refused as a whole, for its size or for something in it: split it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Insist until a sink has taken the entries: in order, nothing given up for a 429 or a 401.
+"""Insist until a sink has taken the entries: in order, none lost for a 429 or 401.
 
 Retry policy, beside its call: `RETRY` answers and time-outs are repeated after
 full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
@@ -26,6 +26,9 @@ _SHORTEST_S = 0.05
 # Refusals and failures are said at most so often.
 _SAY_EVERY_S = 60.0
 
+RETRY = RetryPolicy(attempts=0, first_s=0.5, factor=2.0, cap_s=30.0)
+DENIED = RetryPolicy(attempts=0, first_s=5.0, factor=2.0, cap_s=60.0)
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
@@ -36,12 +39,12 @@ class DeliveryPolicy:
     request_s
         Time for one request.
     retry, denied
-        Waits after an unclear failure, and where credentials or permissions are missing.
+        Waits after an unclear failure, and where a permission is missing.
     """
 
     request_s: float = 30.0
-    retry: RetryPolicy = RetryPolicy(attempts=0, first_s=0.5, factor=2.0, cap_s=30.0)
-    denied: RetryPolicy = RetryPolicy(attempts=0, first_s=5.0, factor=2.0, cap_s=60.0)
+    retry: RetryPolicy = RETRY
+    denied: RetryPolicy = DENIED
 
 
 class Delivery:
@@ -56,7 +59,8 @@ class Delivery:
     time_left
         Seconds until delivery has to be given up; asked again and again.
     meanwhile
-        Called from time to time during a wait: a file may be rotated twice in an outage.
+        Called from time to time during a wait: a file may be rotated twice
+        in an outage.
     """
 
     def __init__(

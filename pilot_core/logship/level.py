@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["line_level", "severity"]
+__all__ = ["LEVELS", "line_level", "severity"]
 
 # VERBOSE (15) and TRACE (5) are Rubin's own; FATAL and WARN other people's.
-_NAMES = {
+LEVELS: Mapping[object, str] = {
     "TRACE": "DEBUG",
     "DEBUG": "DEBUG",
     "VERBOSE": "DEBUG",
@@ -31,13 +31,13 @@ _LINE = re.compile(r"([A-Z]{4,11}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.,:+Z-]*) 
 def severity(record: Mapping[str, Any]) -> str:
     """LogSeverity of a record: its `levelname`, else its `levelno`, else DEFAULT."""
     name = record.get("levelname")
-    known = _NAMES.get(name) if type(name) is str else None
+    known = LEVELS.get(name) if type(name) is str else None
     if known is not None:
         return known
     number = record.get("levelno")
     if isinstance(number, int | float) and not isinstance(number, bool):
         return next((found for floor, found in _FLOORS if number >= floor), "DEFAULT")
-    return _NAMES.get(name.strip().upper(), "DEFAULT") if type(name) is str else "DEFAULT"
+    return LEVELS.get(name.strip().upper(), "DEFAULT") if type(name) is str else "DEFAULT"
 
 
 def line_level(text: str) -> tuple[str, str | None]:
@@ -47,6 +47,6 @@ def line_level(text: str) -> tuple[str, str | None]:
     `severity>=INFO` goes on finding it.
     """
     match = _LINE.match(text)
-    if match is None or match[1] not in _NAMES:
+    if match is None or match[1] not in LEVELS:
         return "INFO", None
-    return _NAMES[match[1]], match[2]
+    return LEVELS[match[1]], match[2]

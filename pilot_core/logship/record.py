@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pilot_core.base.redact import Redactor
 from pilot_core.logship import jsontext
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
-from pilot_core.logship.level import line_level, severity
+from pilot_core.logship.level import LEVELS, line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
 from pilot_core.logship.stamp import Stamps
 
@@ -47,6 +47,9 @@ _OURS = frozenset(
 _EXTRA = b"###EXTRA###"
 # Shapes remembered; a payload with random field names must not fill the memory.
 _SHAPES = 256
+_BRACE = ord("{")
+# Offsets in insert ids all have 14 digits, so that they sort; cheaper than padding.
+ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
 _PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
@@ -131,33 +134,33 @@ class PayloadRecords:
         if chunk.part:
             return self._piece(chunk)
         head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
-        loads, shapes, prefix, when = jsontext.loads, self._shapes, self._prefix, self._stamps.of
-        small = self._limit // GROWTH - _ROOM
+        # Local names and `tuple.__new__`: this loop is where the CPU time goes.
+        loads, shapes, suspect, when = jsontext.loads, self._shapes, self._suspect, self._stamps.of
+        prefix, new, entry, small = self._prefix, tuple.__new__, Entry, self._limit // GROWTH - _ROOM
         entries: list[Entry] = []
         end = chunk.offset
         for line in chunk.lines:
             start = end
             end += len(line)
-            record = None
-            if line[-2:] == b"}\n" and line[:2] == b'{"' and self._held is None:
-                try:
-                    record = loads(line)
-                except ValueError:
-                    record = None
-            shape = shapes.get(tuple(record)) if record is not None else None
+            try:
+                record = loads(line)
+                shape = shapes.get(tuple(record))
+                level = LEVELS.get(record.get("levelname"))
+            except (ValueError, TypeError, AttributeError):  # no JSON, or no object, or an odd level
+                record, shape, level = {}, None, None
             if (
-                record is None
-                or shape is None
-                or shape.clash
+                shape is None
+                or self._held is not None
+                or line[0] != _BRACE  # a list of field names, or a blank in front
+                or line[-2:] != b"}\n"
                 or len(line) > small
-                or self._suspect(record, shape)
+                or suspect(record, shape)
             ):
                 entries += self._careful(line, start)
                 continue
+            uid = f"{prefix}{start + ID_BASE}"
             entries.append(
-                Entry(
-                    head + line[1:-1], severity(record), when(record.get("asctime")), f"{prefix}{start:013d}"
-                )
+                new(entry, (head + line[1:-1], level or severity(record), when(record.get("asctime")), uid))
             )
         self._end = end
         return entries
@@ -168,7 +171,7 @@ class PayloadRecords:
         return self._text(held[1], held[0]) if held is not None else ()
 
     def mark(self) -> Mark:
-        """End of the last line, or the start of a trailer whose document has not come yet."""
+        """End of the last line, or the start of a trailer whose document is to come."""
         return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
 
     def _suspect(self, record: dict[str, Any], shape: _Shape) -> bool:
@@ -229,7 +232,7 @@ class PayloadRecords:
         return value if isinstance(value, dict) and not jsontext.too_deep(value) else None
 
     def _trailer(self, line: bytes, start: int) -> Iterable[Entry]:
-        """The document after `###EXTRA###` becomes one entry with the marker's offset."""
+        """The document after `###EXTRA###`: one entry, with the marker's offset."""
         marker, self._held = self._held, None
         record = self._object(line.strip())
         if marker is None or record is None:
@@ -240,7 +243,7 @@ class PayloadRecords:
     def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
         shape = self._shape(record)
         level, when = severity(record), self._stamps.of(record.get("asctime"))
-        uid = f"{self._prefix}{start:013d}"
+        uid = f"{self._prefix}{start + ID_BASE}"
         fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
         large = len(raw) > self._limit // GROWTH - _ROOM
         clean = self._cleaned(raw, record)
@@ -261,7 +264,8 @@ class PayloadRecords:
         if len(self._shapes) >= _SHAPES:
             self._shapes.clear()
         shape = _Shape(not _OURS.isdisjoint(keys), tuple(k for k in keys if k not in _FROM_SOURCE))
-        self._shapes[keys] = shape
+        if keys and not shape.clash:
+            self._shapes[keys] = shape
         return shape
 
     def _cleaned(self, raw: bytes, record: dict[str, Any]) -> dict[str, Any] | None:
@@ -283,7 +287,7 @@ class PayloadRecords:
         text = line.removesuffix(b"\n").decode("utf-8", "backslashreplace")
         level, asctime = line_level(text)
         when = self._stamps.of(asctime)
-        uid = f"{self._prefix}{start:013d}"
+        uid = f"{self._prefix}{start + ID_BASE}"
         return self._messages(self._redactor.text(text), uid, level, when)
 
     def _messages(self, text: str, uid: str, level: str, when: str, **said: str) -> list[Entry]:
@@ -304,7 +308,7 @@ class PayloadRecords:
         at = chunk.offset
         for piece in chunk.lines:
             text = piece.removesuffix(b"\n").decode("utf-8", "backslashreplace")
-            uid = f"{self._prefix}{at:013d}"
+            uid = f"{self._prefix}{at + ID_BASE}"
             said = f"piece {chunk.part} of a line too long to be read whole"
             entries += self._messages(self._redactor.text(text), uid, "INFO", self._stamps.last, Piece=said)
             at += len(piece)

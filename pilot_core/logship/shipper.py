@@ -158,12 +158,12 @@ class LogShipper:
             self._say_counts()
 
     def ask(self, budget: Budget) -> None:
-        """The writers have ended: read to the end and deliver within `budget`. Does not wait."""
+        """The writers have ended: read to the end within `budget`. Does not wait."""
         self._budget = budget
         self._wake.set()
 
     def finish(self, budget: Budget) -> ShipCounts:
-        """`ask`, wait for the end of the thread or of the budget, and say what became of the records.
+        """`ask`, wait for the thread or the end of the budget, say what became of it.
 
         Called from another thread than `run`'s. Bounded even where the sink
         never returns: that thread is then left behind.

@@ -41,20 +41,18 @@ class Stamps:
         # Most records fall into the same second as the one before; that second
         # has been checked, and only the fraction is left to look at.
         if (
-            asctime[:19] == self._second
-            and len(asctime) == 27
-            and asctime[19] == "."
-            and asctime[26] == "Z"
+            asctime[:20] == self._second
+            and asctime[26:] == "Z"
+            and asctime[20:26].isdecimal()
             and asctime.isascii()
-            and asctime[20:26].isdigit()
         ):
             self.last = asctime
             return asctime
         moment = _parsed(asctime)
-        if moment is not None and self._oldest <= moment:
-            if moment <= datetime.fromtimestamp(self._now(), UTC) + _NEWEST:
-                self.last = _shown(moment)
-                self._second = self.last[:19]
+        newest = datetime.fromtimestamp(self._now(), UTC) + _NEWEST
+        if moment is not None and self._oldest <= moment <= newest:
+            self.last = _shown(moment)
+            self._second = self.last[:20]
         return self.last
 
 

@@ -1,4 +1,4 @@
-"""One growing file, read by bytes: whole lines, each once, whatever happens to the file.
+"""One growing file, read by bytes: whole lines, each once, whatever happens to it.
 
 A `Tail` stands for a name; behind the name there may be several files at a
 time (rotation), each a `TailedFile` with a position of its own. A file that is
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _BEFORE = 256
 
 Commit = tuple[Mark, int, int, str]
-"""A mark, the piece number of an overlong line, and end and print of the bytes read so far."""
+"""A mark, the piece of an overlong line, end and print of the bytes read so far."""
 
 
 class TailedFile:
@@ -92,7 +92,7 @@ class TailedFile:
         return not self.replaced
 
     def read(self, size: int) -> Chunk | None:
-        """The next lines, about `size` bytes; None at the end, or where the file was replaced."""
+        """The next lines, about `size` bytes; None at the end, or if replaced."""
         fresh, self._unread = self._unread, b""
         chunk = self._lines(fresh) if fresh else None
         while chunk is None and not self.replaced:
@@ -123,14 +123,14 @@ class TailedFile:
         return Chunk(io.BytesIO(block).readlines(), offset)
 
     def _piece(self, fresh: bytes) -> Chunk | None:
-        """A piece of an overlong line: up to its newline, or as much as the cap allows."""
+        """A piece of an overlong line: to its newline, or as much as the cap allows."""
         self._partial += fresh
         cut = self._partial.find(b"\n", max(0, len(self._partial) - len(fresh))) + 1
         if not cut:
             if len(self._partial) < self._cap:
                 return None
             cut = len(self._partial)
-            # Not inside a character: UTF-8 continues with 10xxxxxx, three times at most.
+            # Not inside a character: UTF-8 continues with 10xxxxxx, up to three times.
             for back in range(1, 4):
                 if self._partial[-back] & 0xC0 != 0x80:
                     cut -= back if self._partial[-back] >= 0xC0 else 0
@@ -144,7 +144,7 @@ class TailedFile:
         return chunk
 
     def rest(self) -> Chunk | None:
-        """The last line, which has no newline; the writer has ended or the file was replaced."""
+        """The last line, without a newline: nothing will follow it."""
         if not self._partial:
             return None
         offset = self._at - len(self._partial)
@@ -223,7 +223,7 @@ class Tail:
         return len(self.files) > before
 
     def over(self, file: TailedFile) -> bool:
-        """True if nothing more will come from this file: replaced, or nameless and quiet."""
+        """True if nothing more will come: replaced, or nameless and quiet."""
         if file.replaced:
             return True
         quiet = self._clock.monotonic() - file.grown_at >= self._rotate_wait_s
@@ -276,7 +276,7 @@ class Tail:
         return self._tailed(fd, place, b"")
 
     def _resume(self) -> None:
-        """Open the files of an earlier life where they are now, the name's own one last."""
+        """Open the files of an earlier life, in the order in which they came."""
         places, self._places = self._places, []
         folder = self.path.parent
         here: dict[tuple[int, int], Path] = {}

@@ -1,4 +1,4 @@
-"""PURE. What `--realtime-logging-server` says: every spelling that is found in the field."""
+"""PURE. What `--realtime-logging-server` says, in every spelling of the field."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

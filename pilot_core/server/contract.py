@@ -81,7 +81,9 @@ class Server(Protocol):
     def update_job(self, report: JobReport, *, budget: Budget, stop: threading.Event) -> Reply:
         """Send one update; returns only if the server says it has stored it.
 
-        Accepted means HTTP 200, `success` true (v1) and StatusCode 0.
+        Accepted means HTTP 200, `success` true (v1) and StatusCode 0. A final
+        report is insisted on for as long as the budget lasts; another update is
+        tried a few times only, since the next one follows anyway.
 
         Raises
         ------

@@ -11,11 +11,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -138,7 +138,7 @@ def new_session(context: ssl.SSLContext, url: str) -> requests.Session:
     `.netrc` is not, for it would replace the Authorization header.
     """
     context.sslsocket_class = _TimedTlsSocket
-    if urllib3.__version__.startswith("1.") and _is_address(url):
+    if version("urllib3").startswith("1.") and _is_address(url):
         # It hides an address from the TLS layer and compares the names itself.
         context.check_hostname = False
     session = requests.Session()

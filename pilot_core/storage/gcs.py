@@ -5,6 +5,7 @@ waits for a job does not pay for it.
 """
 
 import contextlib
+import functools
 import logging
 import re
 import threading
@@ -40,6 +41,13 @@ POLICY = RetryPolicy(attempts=7, first_s=1.0, cap_s=15.0)
 _URL = re.compile(
     r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?::\d+)?/+(?P<name>[^\x00-\x1f\x7f]+)"
 )
+
+
+# Somebody stored an object of that name since we looked.
+_PRECONDITION = 412
+
+Fail = Callable[[Exception], Any]
+"""Turns what the SDK raises into a `TransferFailed` of this transfer."""
 
 
 class GcsTool:
@@ -106,14 +114,17 @@ class GcsTool:
         bucket, name = _split(target)
         kit = _sdk()
 
+        what = f"upload of {source.name} to {target}"
+        fail = functools.partial(kit.failed, what=what, put=True)
+
         def once() -> Stored:
             with (
-                self._errors(kit, f"upload of {source.name} to {target}", budget, put=True),
+                self._within(budget, fail),
                 FileSource(source, budget=budget, crc32c=True, progress=progress) as src,
             ):
-                return self._put_once(kit, src, (bucket, name), content_type, budget)
+                return self._put_once(kit, src, (bucket, name), content_type, budget, fail)
 
-        return self._insist(kit, once, f"upload to {target}", budget)
+        return self._insist(kit, once, what, budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -121,7 +132,7 @@ class GcsTool:
         kit = _sdk()
 
         def once() -> Stored:
-            with self._errors(kit, f"download of {source}", budget, put=False):
+            with self._within(budget, functools.partial(kit.failed, what=f"download of {source}", put=False)):
                 return self._get_once(kit, (bucket, name), target, budget, progress)
 
         return self._insist(kit, once, f"download of {source}", budget)
@@ -132,7 +143,13 @@ class GcsTool:
         return f"{self._endpoint or self._link}/{bucket}/{quote(name, safe='/~')}"
 
     def _put_once(
-        self, kit: ModuleType, src: FileSource, place: tuple[str, str], content_type: str, budget: Budget
+        self,
+        kit: ModuleType,
+        src: FileSource,
+        place: tuple[str, str],
+        content_type: str,
+        budget: Budget,
+        fail: Fail,
     ) -> Stored:
         """One attempt, which the library itself resumes where it broke for a while.
 
@@ -155,11 +172,12 @@ class GcsTool:
                 size, crc32c, generation = blob.size, blob.crc32c, blob.generation
             else:
                 url = blob.create_resumable_upload_session(size=src.size, checksum=None, **options)
-                found = kit.stream(self._session, url, src, again=kit.again, clock=self._clock, budget=budget)
+                found = kit.stream(self._session, url, src, fail=fail, clock=self._clock, budget=budget)
                 size, crc32c, generation = found.get("size"), found.get("crc32c"), found.get("generation")
-        except kit.PreconditionFailed:
-            existing = bucket.get_blob(place[1], timeout=self._stall_s, retry=options["retry"])
-            self._generations[target] = 0 if existing is None else int(existing.generation)
+        except Exception as err:
+            if fail(err).status == _PRECONDITION:
+                existing = bucket.get_blob(place[1], timeout=self._stall_s, retry=options["retry"])
+                self._generations[target] = 0 if existing is None else int(existing.generation)
             raise
         self._generations[target] = int(generation or 0)
         _verify(target, src, size=int(size or 0), crc32c=crc32c or "")
@@ -215,15 +233,15 @@ class GcsTool:
         return self._stall_s if budget is None else budget.timeout(budget.left)
 
     @contextlib.contextmanager
-    def _errors(self, kit: ModuleType, what: str, budget: Budget, *, put: bool) -> Iterator[None]:
-        """Turn whatever the library raises into a `StorageError` that fits."""
+    def _within(self, budget: Budget, fail: Fail) -> Iterator[None]:
+        """A transfer in this thread: its budget for the adapter, its errors as ours."""
         self._running.budget = budget
         try:
             yield
         except StorageError:
             raise
         except Exception as err:  # the SDK lets through errors of five libraries
-            raise kit.failed(err, what, put=put) from err
+            raise fail(err) from err
         finally:
             self._running.budget = None
 
@@ -257,7 +275,7 @@ def _verify(target: str, src: FileSource, *, size: int, crc32c: str) -> None:
     """Compare what the service says it holds with what was read here."""
     if size != src.size:
         raise StorageError(f"{target} has {size} bytes, {src.size} were sent", ErrorCode.PUTADMISMATCH)
-    if src.sums.crc32c and crc32c and crc32c != src.sums.crc32c:
+    if src.sums.crc32c and crc32c != src.sums.crc32c:
         raise StorageError(
             f"{target} has crc32c {crc32c}, sent was {src.sums.crc32c}", ErrorCode.PUTADMISMATCH
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
+from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import storage
@@ -18,19 +18,10 @@ from requests.adapters import HTTPAdapter
 from pilot_core.base.budget import BudgetSpent
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.gcs_stream import stream
+from pilot_core.storage.gcs_stream import TransferFailed, stream
 from pilot_core.storage.source import SourceChanged
 
-__all__ = [
-    "PreconditionFailed",
-    "TransferFailed",
-    "again",
-    "failed",
-    "make_client",
-    "make_session",
-    "resume",
-    "stream",
-]
+__all__ = ["again", "failed", "make_client", "make_session", "resume", "stream"]
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +32,6 @@ _QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
 # Answers that promise a better end to a repetition:
 # https://cloud.google.com/storage/docs/retry-strategy
 _AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
-
-
-class TransferFailed(StorageError):
-    """One attempt failed; `again_s`: seconds before another, None if it is no use."""
-
-    def __init__(self, diag: str, code: ErrorCode, again_s: float | None) -> None:
-        super().__init__(diag, code)
-        self.again_s = again_s
 
 
 class BudgetAdapter(HTTPAdapter):
@@ -72,7 +55,7 @@ class BudgetAdapter(HTTPAdapter):
         super().__init__(pool_connections=4, pool_maxsize=16)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Send in larger pieces than urllib3's 16 KiB: half the CPU time of a large file."""
+        """Larger pieces than urllib3's 16 KiB: half the CPU time of a large file."""
         super().init_poolmanager(connections, maxsize, block, blocksize=_PIECE, **options)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -151,8 +134,13 @@ def again(err: Exception) -> float | None:
 
 
 def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
-    """What a foreign exception means, without the URLs it may quote."""
-    return TransferFailed(f"{what}: {_one_line(_cause(err))}", _code(_cause(err), put=put), again(err))
+    """What a foreign exception means, in one line."""
+    if isinstance(err, TransferFailed):
+        return err
+    cause = _cause(err)
+    status = int(cause.code or 0) if isinstance(cause, GoogleAPICallError) else 0
+    said = f"{what}: {_one_line(cause)}"
+    return TransferFailed(said, _code(cause, put=put), again_s=again(cause), status=status)
 
 
 def _code(err: Exception, *, put: bool) -> ErrorCode:

@@ -17,13 +17,35 @@ from google.api_core.exceptions import from_http_response
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.source import FileSource
 
-__all__ = ["stream"]
+__all__ = ["TransferFailed", "stream"]
 
 # Resumptions of one upload; at most 1+2+4+8 = 15 s of waiting in all. Then the
 # file is begun again by the caller.
 POLICY = RetryPolicy(attempts=5, first_s=1.0, cap_s=8.0)
+
+# Nothing more can be sent to this upload: not found, gone, precondition failed.
+_OVER = (404, 410, 412)
+
+
+class TransferFailed(StorageError):
+    """One attempt at a transfer failed.
+
+    Attributes
+    ----------
+    again_s
+        Seconds to wait before another attempt; None if it is no use.
+    status
+        HTTP status, 0 if there was no answer.
+    """
+
+    def __init__(self, diag: str, code: ErrorCode, *, again_s: float | None, status: int) -> None:
+        super().__init__(diag, code)
+        self.again_s = again_s
+        self.status = status
 
 
 def stream(
@@ -31,7 +53,7 @@ def stream(
     url: str,
     src: FileSource,
     *,
-    again: Callable[[Exception], float | None],
+    fail: Callable[[Exception], TransferFailed],
     clock: Clock,
     budget: Budget,
     policy: RetryPolicy = POLICY,
@@ -45,14 +67,14 @@ def stream(
         Its adapter sets the timeouts.
     url
         From `create_resumable_upload_session`.
-    again
-        Judges failures. What the upload itself says no to (a precondition, an
-        upload that is gone) is final here in any case.
+    fail
+        Puts a failure into words, without `url`, which must not reach a log.
 
     Raises
     ------
-    GoogleAPICallError, requests.RequestException, BudgetSpent, SourceChanged
-        The last failure.
+    TransferFailed, SourceChanged
+        The last failure. What the upload itself says no to (a precondition, an
+        upload that is gone) is final here.
     """
     begun = False
 
@@ -73,13 +95,20 @@ def stream(
             raise from_http_response(answer)
         return dict(answer.json())
 
-    def judge(err: Exception) -> float | None:
-        return None if getattr(err, "code", None) in (404, 410, 412) else again(err)
+    def told() -> dict[str, Any]:
+        try:
+            return once()
+        except StorageError:
+            raise
+        except Exception as err:
+            raise fail(err) from err
 
     return retry(
-        once,
+        told,
         policy=policy,
-        again=judge,
+        again=lambda err: (
+            err.again_s if isinstance(err, TransferFailed) and err.status not in _OVER else None
+        ),
         clock=clock,
         budget=budget,
         stop=threading.Event(),

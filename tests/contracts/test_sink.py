@@ -22,7 +22,7 @@ LOG = "Panda-RubinLog"
 
 @dataclass
 class Case:
-    """A sink, what a reader of it sees, and how to take the service away and bring it back."""
+    """A sink, what its reader sees, and how to take the service away and back."""
 
     sink: Sink
     read: Callable[[], list[dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""Google Cloud Logging on loopback: `entries:write` over REST, with the service's limits and faults on order.
+"""Cloud Logging on loopback: `entries:write` with its limits, and faults on order.
 
 Enforced as documented (quotas page, log_entry.proto, WriteLogEntries): 10 MiB a
 request, 256 KiB an entry in its internal size (measured with protobuf itself),
@@ -35,13 +35,21 @@ RESOURCES = {
     },
     "generic_task": {"project_id", "location", "namespace", "job", "task_id"},
 }  # fmt: skip
-STATUS_NAMES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
-                429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}  # fmt: skip
+STATUS_NAMES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
 
 
 @dataclass
 class Fault:
-    """What goes wrong, for the next `times` writes (-1: until it is taken away), each `every`-th of them.
+    """What goes wrong, for `times` writes (-1: until taken away), each `every`-th.
 
     `commit` stores the entries before anything else goes wrong.
     """
@@ -101,7 +109,7 @@ class CloudLogging:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def entries(self, log_id: str) -> list[dict[str, Any]]:
-        """The entries of one log as a reader sees them: each once, by time and insert id."""
+        """One log as a reader sees it: each entry once, by time and insert id."""
         with self._lock:
             mine = [e for e in self.written if e["logName"].rsplit("/", 1)[1] == log_id]
         unique: dict[tuple[str, str], dict[str, Any]] = {}
@@ -271,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {})
 
     def _suffer(self, fault: Fault) -> bool:
-        """Do what the fault says; False if the request goes on as if nothing had been."""
+        """Do what the fault says; False if the request goes on undisturbed."""
         if fault.hang_s:
             self.server.owner.released.wait(fault.hang_s)
             if not fault.status and not fault.reset:

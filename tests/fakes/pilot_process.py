@@ -27,7 +27,9 @@ class PilotProcess:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the pilot still runs after {timeout_s} s:\n{self.text()[-6000:]}") from None
+            raise AssertionError(
+                f"the pilot still runs after {timeout_s} s:\n{self.text()[-6000:]}"
+            ) from None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the pilot alone."""
@@ -64,7 +66,22 @@ def start_pilot(
     log = home / "stdout.log"
     argv = [
         *command,
-        *("-q", queue, "-j", "managed", "-i", "PR", "--pilot-user", "rubin", "-d", "-t", "-v", "1", "-x", "2"),
+        *(
+            "-q",
+            queue,
+            "-j",
+            "managed",
+            "-i",
+            "PR",
+            "--pilot-user",
+            "rubin",
+            "-d",
+            "-t",
+            "-v",
+            "1",
+            "-x",
+            "2",
+        ),
         *("--url", url, "--harvester-submit-mode", "PULL", "--cleanup", "no"),
         *("--shared-root", str(home / "shared")),
         *options,

@@ -20,6 +20,7 @@ __all__ = [
     "build_image",
     "clear_shared",
     "job_definition",
+    "left_behind",
     "make_data",
     "remove_data",
     "runner_command",
@@ -169,6 +170,18 @@ def job_definition(
         "minRamCount": 2048,
         "resource_type": "SCORE",
     }
+
+
+def left_behind() -> list[str]:
+    """Ids of containers of these payloads, running or not."""
+    listed = subprocess.run(
+        ["docker", "ps", "-a", "-q", "--filter", f"label={LABEL}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return listed.stdout.split()
 
 
 def clear_shared(panda_id: int) -> None:

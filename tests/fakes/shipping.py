@@ -1,4 +1,4 @@
-"""A log file, a shipper that can be killed and started again, and a reader: for shipping tests."""
+"""A log file, a shipper that can be killed and started again, and a reader."""
 
 import json
 import threading

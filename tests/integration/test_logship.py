@@ -20,7 +20,7 @@ from pilot_core.base.clock import SystemClock
 from pilot_core.base.redact import Redactor
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.base.scope import Scope
-from pilot_core.logship.contract import Entry, ShipCounts
+from pilot_core.logship.contract import Entry, OutcomeKind, ShipCounts
 from pilot_core.logship.delivery import DeliveryPolicy
 from pilot_core.logship.record import PayloadRecords
 from pilot_core.logship.resource import PodFacts
@@ -128,21 +128,17 @@ def test_no_fault_loses_or_doubles(service: CloudLogging, tmp_path: Path, fault:
     assert counts.repeated > 0
 
 
-def test_partial_success_counts_what_is_refused(service: CloudLogging, tmp_path: Path) -> None:
-    path = tmp_path / "payload-log.json"
-    # More than a double can hold is JSON to both parsers and none to protobuf's: refused by the service alone.
-    odd = (
-        b'{"asctime":"2026-11-21T05:02:42.694168Z","message":"x","deep":'
-        + b'{"a":' * 60
-        + b'"%s"' % (b"x" * 40_000)
-        + b"}" * 60
-        + b"}\n"
-    )
-    path.write_bytes(line(0) + odd + line(1))
-    service.faults.clear()
-    counts = shipped(path, service, lambda: None)
-    assert counts.sent + counts.rejected == 3
-    assert len(service.entries(LOG)) == counts.sent
+def test_partial_success_names_what_is_refused(service: CloudLogging) -> None:
+    good = Entry(b'{"message":"x"}', "INFO", "2026-11-21T05:02:42.694168Z", "a-1")
+    bad = good._replace(timestamp="2999-01-01T00:00:00.000000Z", insert_id="a-2")
+    with contextlib.closing(GoogleSink(Target("google", service.url), LOG)) as sink:
+        outcome = sink.write([good, bad, good._replace(insert_id="a-3")], timeout_s=2.0)
+        alone = sink.write([bad], timeout_s=2.0)
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert list(outcome.rejected) == [1]
+    assert "too far in the future" in outcome.rejected[1]
+    assert len(service.entries(LOG)) == 2
+    assert alone.kind is OutcomeKind.TOO_LARGE
 
 
 def test_a_wrong_log_name_keeps_everything(service: CloudLogging) -> None:
@@ -150,7 +146,7 @@ def test_a_wrong_log_name_keeps_everything(service: CloudLogging) -> None:
     sink = GoogleSink(Target("google", service.url), "x" * 600)
     outcome = sink.write([entry], timeout_s=2.0)
     sink.close()
-    assert outcome.kind.name == "DENIED"
+    assert outcome.kind is OutcomeKind.DENIED
     assert "every request is refused" in outcome.detail
 
 
@@ -217,9 +213,13 @@ def test_ids_labels_severity_and_resource(service: CloudLogging, tmp_path: Path)
         },
     }
     payload = entry["jsonPayload"]
-    assert [payload[k] for k in ("TaskID", "PandaJobID", "Harvester_WorkerID", "Harvester_ID", "RequestID")] == [
-        "77", "4242", "9", "h1", 5,
-    ]  # fmt: skip
+    assert {k: payload[k] for k in CONTEXT.fields()} == {
+        "TaskID": "77",
+        "PandaJobID": "4242",
+        "Harvester_WorkerID": "9",
+        "Harvester_ID": "h1",
+        "RequestID": 5,
+    }
     assert isinstance(payload["PilotTimeStamp"], float)
 
 

@@ -67,7 +67,9 @@ def test_a_job_from_start_to_finish(panda: LocalPanda, tmp_path: Path) -> None:
 
 
 def test_a_failing_payload_is_a_success_of_the_pilot(panda: LocalPanda, tmp_path: Path) -> None:
-    job = submit(panda, "echo 'Traceback (most recent call last):' >&2; echo 'ValueError: no stars' >&2; exit 3")
+    job = submit(
+        panda, "echo 'Traceback (most recent call last):' >&2; echo 'ValueError: no stars' >&2; exit 3"
+    )
     with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
         assert pilot.wait() == 0
     row = panda.store.job(job)
@@ -116,8 +118,14 @@ def test_the_server_kills_a_running_job(panda: LocalPanda, tmp_path: Path) -> No
 
 
 def test_real_time_log_is_complete_however_short_the_job(panda: LocalPanda, tmp_path: Path) -> None:
-    lines = [json.dumps({"name": "lsst.isr", "levelname": "WARNING", "message": f"line {n}"}) for n in range(50)]
-    script = "cat > payload-log.json <<'X'\n" + "\n".join(lines) + "\nX\nprintf 'no newline at the end' >> payload-log.json"
+    lines = [
+        json.dumps({"name": "lsst.isr", "levelname": "WARNING", "message": f"line {n}"}) for n in range(50)
+    ]
+    script = (
+        "cat > payload-log.json <<'X'\n"
+        + "\n".join(lines)
+        + "\nX\nprintf 'no newline at the end' >> payload-log.json"
+    )
     job = submit(panda, script)
     target = tmp_path / "records.jsonl"
     with start_pilot(
@@ -214,18 +222,28 @@ def test_no_queue(panda: LocalPanda, tmp_path: Path) -> None:
 
 def test_unknown_queue(panda: LocalPanda, tmp_path: Path) -> None:
     environment = {"PILOT_CRIC_URL": panda.url}
-    with start_pilot(panda, tmp_path / "home", *PROCESS, queue="NO_SUCH_QUEUE", environment=environment) as pilot:
+    with start_pilot(
+        panda, tmp_path / "home", *PROCESS, queue="NO_SUCH_QUEUE", environment=environment
+    ) as pilot:
         assert pilot.wait(120) == 71
     assert "NO_SUCH_QUEUE" in one_line_error(pilot)
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "code"), [("status", "offline", 83), ("state", "DISABLED", 78)]
-)
-def test_queue_that_takes_no_jobs(panda: LocalPanda, tmp_path: Path, field: str, value: str, code: int) -> None:
+@pytest.mark.parametrize(("field", "value", "code"), [("status", "offline", 83), ("state", "DISABLED", 78)])
+def test_queue_that_takes_no_jobs(
+    panda: LocalPanda, tmp_path: Path, field: str, value: str, code: int
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    queue = {"LOCAL": {"nickname": "LOCAL", "panda_resource": "LOCAL", "state": "ACTIVE", "status": "online", field: value}}
+    queue = {
+        "LOCAL": {
+            "nickname": "LOCAL",
+            "panda_resource": "LOCAL",
+            "state": "ACTIVE",
+            "status": "online",
+            field: value,
+        }
+    }
     (home / "cric_pandaqueues.json").write_text(json.dumps(queue))
     with start_pilot(panda, home, *PROCESS) as pilot:
         assert pilot.wait() == code, pilot.text()

@@ -34,7 +34,11 @@ def containers(job: int, shared: Path) -> list[str]:
     found: set[str] = set()
     for condition in (f"label={LABEL}job={job}", f"volume={shared / str(job)}"):
         done = subprocess.run(
-            ["docker", "ps", "-aq", "--filter", condition], capture_output=True, check=True, timeout=30, text=True
+            ["docker", "ps", "-aq", "--filter", condition],
+            capture_output=True,
+            check=True,
+            timeout=30,
+            text=True,
         )
         found |= set(done.stdout.split())
     return sorted(found)
@@ -68,13 +72,18 @@ def test_image_job(panda: LocalPanda, tmp_path: Path, image: str) -> None:
     home = tmp_path / "home"
     target = tmp_path / "records.jsonl"
     lines = r"""i=0; while [ $i -lt 100 ]; do echo "{\"message\": \"n$i\"}" >> payload-log.json; i=$((i+1)); done"""
-    job = panda.store.submit(make(image=image, parameters=f"{lines}; echo out; echo err >&2; pwd; env > env.txt; exit 3"))
+    job = panda.store.submit(
+        make(image=image, parameters=f"{lines}; echo out; echo err >&2; pwd; env > env.txt; exit 3")
+    )
     options = ("--use-realtime-logging", "--realtime-logging-server", f"file;{target}")
     environment = {"REALTIME_LOGFILES": "payload-log.json", "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}
     with start_pilot(panda, home, *options, environment=environment) as pilot:
         assert pilot.wait() == 0, pilot.text()
     row = panda.store.job(job)
-    assert (row.status, row.exit_code, row.pilot_error[0]) == ("failed", 3, 1305), (row.pilot_error, pilot.text())
+    assert (row.status, row.exit_code, row.pilot_error[0]) == ("failed", 3, 1305), (
+        row.pilot_error,
+        pilot.text(),
+    )
     assert stored(panda, job, "payload.stdout").read_text() == f"out\n{home}/shared/{job}\n"
     assert stored(panda, job, "payload.stderr").read_text() == "err\n"
     assert len(target.read_text().splitlines()) == 100
@@ -87,7 +96,7 @@ def test_image_job(panda: LocalPanda, tmp_path: Path, image: str) -> None:
 
 def test_transformation_with_an_inner_container(panda: LocalPanda, tmp_path: Path, image: str) -> None:
     home = tmp_path / "home"
-    script = "echo '{\\\"message\\\": \\\"from inside\\\"}' >> payload-log.json; echo text"
+    script = 'echo \'{\\"message\\": \\"from inside\\"}\' >> payload-log.json; echo text'
     job = submit_runner(panda, home, image, script)
     target = tmp_path / "records.jsonl"
     options = ("--use-realtime-logging", "--realtime-logging-server", f"file;{target}")
@@ -107,7 +116,9 @@ STUBBORN = "trap '' TERM; echo started; while :; do sleep 1; done"
 
 @pytest.mark.parametrize("kind", ["image", "inner"])
 @pytest.mark.parametrize("ending", ["tobekilled", "SIGTERM", "SIGINT"])
-def test_nothing_is_left_after_a_kill(panda: LocalPanda, tmp_path: Path, image: str, kind: str, ending: str) -> None:
+def test_nothing_is_left_after_a_kill(
+    panda: LocalPanda, tmp_path: Path, image: str, kind: str, ending: str
+) -> None:
     home = tmp_path / "home"
     if kind == "image":
         job = panda.store.submit(make(image=image, parameters=STUBBORN))
@@ -183,10 +194,14 @@ def test_missing_image_is_named(panda: LocalPanda, tmp_path: Path) -> None:
     assert "no-such/image" in diag
 
 
-HOLD_200_MB = 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i; while (1) system("sleep 1")}'
+HOLD_200_MB = (
+    'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i; while (1) system("sleep 1")}'
+)
 
 
-def test_payload_that_exceeds_memory_fails_with_its_code(panda: LocalPanda, tmp_path: Path, image: str) -> None:
+def test_payload_that_exceeds_memory_fails_with_its_code(
+    panda: LocalPanda, tmp_path: Path, image: str
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     queue = panda.cric.queue("LOCAL")
@@ -194,9 +209,7 @@ def test_payload_that_exceeds_memory_fails_with_its_code(panda: LocalPanda, tmp_
     settings = dict(queue.get("LOCAL", queue))
     settings.update(maxrss=64, params={})
     (home / "cric_pandaqueues.json").write_text(json.dumps({"LOCAL": settings}))
-    job = panda.store.submit(
-        make(image=image, parameters=f"awk '{HOLD_200_MB}'", minRamCount=10)
-    )
+    job = panda.store.submit(make(image=image, parameters=f"awk '{HOLD_200_MB}'", minRamCount=10))
     options = ("--payload-grace", "1", "--sample-interval", "1", "--memory-grace", "2")
     with start_pilot(panda, home, *options) as pilot:
         assert pilot.wait(120) == 0, pilot.text()

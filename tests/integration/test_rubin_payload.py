@@ -116,6 +116,7 @@ def run_job(
     number = panda.store.submit({**definition, "computingSite": QUEUE})
     folder.mkdir()
     run_pilot(panda, folder, sink=sink, bucket=bucket)
+    assert rubin.left_behind() == []
     return panda.store.job(number)
 
 

@@ -58,7 +58,7 @@ def test_options_with_spaces_and_quotes_arrive_as_they_were(starter: Starter) ->
     assert not list(starter.tmp.rglob("pwned"))
 
 
-@pytest.mark.parametrize("code", [0, 1, 3, 64, 80, 255])
+@pytest.mark.parametrize("code", [0, 3, 255])
 def test_exit_code_is_the_pilots(starter: Starter, code: int) -> None:
     assert starter.run(FAKE_EXIT=str(code)) == code
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import ssl
 import tarfile
 import threading
 import time
@@ -15,6 +16,7 @@ from pilot_starter.config import PilotSource
 from pilot_starter.fetch import FetchError, fetch_pilot
 from tests.fakes.pilot.tarball import make_tarball, member
 from tests.fakes.pilot.web import Web, serve
+from tests.fakes.pki import make_pki
 
 
 @pytest.fixture
@@ -30,13 +32,22 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def fetch(home: Path, url: str, *, sha256: str = "", fallback: bool = False, timeout_s: float = 20.0) -> bool:
+def fetch(
+    home: Path,
+    url: str,
+    *,
+    sha256: str = "",
+    fallback: bool = False,
+    timeout_s: float = 20.0,
+    ca: Path | None = None,
+) -> bool:
     return fetch_pilot(
         PilotSource(url=url, sha256=sha256, fallback=fallback, timeout_s=timeout_s),
         home=home,
         cache=home.parent / "cache",
         clock=SystemClock(),
         stop=threading.Event(),
+        ca=ca,
     )
 
 
@@ -179,10 +190,17 @@ def test_fallback_is_loud(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert nothing_installed(home)
 
 
-def test_https_needs_a_certificate_that_can_be_verified(home: Path, tmp_path: Path, web: Web) -> None:
-    # A server that speaks no TLS at all stands for every handshake that fails.
-    with pytest.raises(FetchError, match="TLS"):
-        fetch(home, web.url.replace("http:", "https:") + "/p", timeout_s=5.0)
+def test_https_is_verified(home: Path, tmp_path: Path) -> None:
+    pki = make_pki(tmp_path)
+    sha = make_tarball(tmp_path / "t.gz")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.tls.cert, pki.tls.key)
+    with serve(context) as web:
+        web.routes["/p"] = (200, (tmp_path / "t.gz").read_bytes())
+        with pytest.raises(FetchError, match="TLS"):
+            fetch(home, f"{web.url}/p", sha256=sha)
+        assert nothing_installed(home)
+        assert fetch(home, f"{web.url}/p", sha256=sha, ca=pki.ca)
 
 
 def test_new_pilot_replaces_an_old_one_whole(web: Web, home: Path, tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def test_a_script_arrives_executable(base: str, tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "word"), [("missing", "404"), ("moved", "302"), ("page", "HTML"), ("half", "half")]
 )
-def test_anything_else_is_an_error_that_names_the_url(base: str, tmp_path: Path, name: str, word: str) -> None:
+def test_anything_else_is_an_error_that_names_the_url(
+    base: str, tmp_path: Path, name: str, word: str
+) -> None:
     target = tmp_path / name
     with pytest.raises(PilotError) as caught:
         get(base, name, target)

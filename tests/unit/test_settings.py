@@ -86,7 +86,9 @@ def test_a_bad_value_is_named(argv: list[str], environment: dict[str, str], word
 
 def test_sources_and_their_order(tmp_path: Path) -> None:
     ini = tmp_path / "pilot.cfg"
-    ini.write_text("[Pilot]\nheartbeat: 2\nfree_space_limit: 3 GB\nlocal_size_limit_stdout: 10\npandaserver: $SRV\n")
+    ini.write_text(
+        "[Pilot]\nheartbeat: 2\nfree_space_limit: 3 GB\nlocal_size_limit_stdout: 10\npandaserver: $SRV\n"
+    )
     environment = {
         "HARVESTER_PILOT_CONFIG": str(ini),
         "PANDAPILOT_LIFETIME": "50",

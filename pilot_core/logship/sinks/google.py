@@ -153,7 +153,7 @@ class GoogleSink:
         return Outcome(OutcomeKind.DENIED, detail=f"every request is refused: {harmless.detail}")
 
     def _after(self, reply: Reply, outcome: Outcome) -> Outcome:
-        """A token that was refused is renewed at once; refused again, somebody has to act."""
+        """A refused token is renewed at once; refused again, somebody has to act."""
         if reply.status != 401:
             self._refusals = 0
             return outcome
@@ -184,7 +184,7 @@ def _outcome(reply: Reply) -> Outcome:
 
 
 def _error(body: bytes) -> dict[str, Any]:
-    """The `error` object of google.rpc.Status in JSON; empty if the answer is something else."""
+    """The `error` object of google.rpc.Status in JSON; empty if there is none."""
     try:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
@@ -193,7 +193,7 @@ def _error(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(duration: object) -> float:
-    """google.protobuf.Duration in JSON, `"1.5s"`, of a RetryInfo; 0 if there is none."""
+    """google.protobuf.Duration in JSON (`"1.5s"`) of a RetryInfo; 0 without one."""
     try:
         return max(0.0, float(str(duration).removesuffix("s"))) if duration else 0.0
     except ValueError:

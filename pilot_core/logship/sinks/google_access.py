@@ -27,10 +27,13 @@ class AccessLater(Exception):
 
 
 class Access(Protocol):
-    """What a request needs beside its body. Both methods raise AccessDenied or AccessLater."""
+    """What a request needs beside its body.
+
+    Both methods raise AccessDenied or AccessLater.
+    """
 
     def connect(self, facts: PodFacts) -> tuple[str, PodFacts]:
-        """Base URL, and the facts with what could be found out added; called once before the first write."""
+        """Base URL, and the facts with what could be found out; called once."""
         ...
 
     def headers(self, *, renew: bool, timeout_s: float) -> Mapping[str, str]:
@@ -61,7 +64,7 @@ class AnonymousAccess:
 
 
 class LibraryAccess:
-    """Application default credentials, project and endpoint as google-cloud-logging finds them.
+    """Credentials, project and endpoint as google-cloud-logging finds them.
 
     Parameters
     ----------
@@ -118,7 +121,10 @@ class LibraryAccess:
 
 
 def _in_cluster(facts: PodFacts) -> PodFacts:
-    """Location and cluster from the metadata server, by the library (5 s for each question)."""
+    """Location and cluster from the metadata server, by the library.
+
+    5 s for each question that nobody answers.
+    """
     from google.cloud.logging_v2.handlers import _monitored_resources
 
     detect: Callable[[str], Any] = _monitored_resources.detect_resource

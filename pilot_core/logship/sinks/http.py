@@ -1,4 +1,4 @@
-"""One HTTP connection, kept open between two requests: what the sinks over HTTP share."""
+"""One HTTP connection, kept open between requests: what sinks over HTTP share."""
 
 import http.client
 import ssl

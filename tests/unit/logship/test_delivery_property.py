@@ -1,8 +1,9 @@
-"""Whatever happens to the file, the shipper and the service: each record once at the reader, in order.
+"""Whatever happens to file, shipper and service: each record once, in order.
 
 `PILOT_SOAK=<cases>` runs more of them.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -84,15 +85,13 @@ class World:
             return mood(batch)
 
         self.rig.sink.mood = deadly
-        try:
+        with contextlib.suppress(Killed):
             self.rig.ship()
-        except Killed:
-            pass
         self.rig.sink.mood = mood
         self.rig.kill()
 
     def rename(self, _: int) -> None:
-        """Rotation; the writer opens a new file. Looked at before, so that the old one is known."""
+        """Rotation. Looked at before, so that the old file is known."""
         if not self.rig.path.exists():
             return
         self.complete()
@@ -101,7 +100,7 @@ class World:
         os.rename(self.rig.path, self.rig.path.with_name(f"{self.rig.path.name}.{self.turns}"))
 
     def truncate(self, _: int) -> None:
-        """copytruncate: what was not read before is in the copy only, so it is read before."""
+        """copytruncate. Read before: what was not is in the copy only."""
         if not self.rig.path.exists():
             return
         self.complete()

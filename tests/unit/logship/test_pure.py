@@ -1,4 +1,4 @@
-"""The small pure parts: targets, JSON, levels, times, sizes, batches, resources, positions."""
+"""The small pure parts: targets, JSON, levels, times, sizes, batches, resources."""
 
 import json
 from pathlib import Path
@@ -71,11 +71,13 @@ def test_nonsense_is_named(text: str) -> None:
 
 
 ODD_JSON = [
-    b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":-1e400}', b'{"a":"\\ud800"}', b'{"a":"\\uDc00x"}',
-    b'{"a":123456789012345678901234567890}', b'{"a":1}\0', b'\xef\xbb\xbf{"a":1}', b'{"a":"\x01"}', b'{"a":-0}',
-    b'{"a":01}', b'{"a":"\\ud83d\\ude00"}', b'{"a":"\x7f"}', b'{"a":1,"a":2}', b' {"a":1} ', b'{"a":"\xff"}',
-    b'\x0c{"a":1}', b'{"a":"\xed\xa0\x80"}', b"", b"null", b"[]", b"{", b"'a'", b"{'a':1}", b'{"a":1,}', b"tru",
-    b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}", b'{"a":"\\ud83d"}', b'{"a":"\\\\ud800"}', b'{"\\ud800":1}',
+    b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":-1e400}', b'{"a":"\\ud800"}',
+    b'{"a":"\\uDc00x"}', b'{"a":123456789012345678901234567890}', b'{"a":1}\0',
+    b'\xef\xbb\xbf{"a":1}', b'{"a":"\x01"}', b'{"a":-0}', b'{"a":01}', b'{"a":"\\ud83d\\ude00"}',
+    b'{"a":"\x7f"}', b'{"a":1,"a":2}', b' {"a":1} ', b'{"a":"\xff"}', b'\x0c{"a":1}',
+    b'{"a":"\xed\xa0\x80"}', b"", b"null", b"[]", b"{", b"'a'", b"{'a':1}", b'{"a":1,}', b"tru",
+    b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}", b'{"a":"\\ud83d"}', b'{"a":"\\\\ud800"}',
+    b'{"\\ud800":1}',
 ]  # fmt: skip
 
 

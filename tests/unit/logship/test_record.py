@@ -23,9 +23,10 @@ NOW = 1_700_000_000.25
 SINCE = "2023-11-14T22:13:20.000000Z"
 
 CURRENT = (
-    b'{"name":"lsst.isr","asctime":"2023-11-14T22:00:01.844073Z","message":"caf\xc3\xa9 {\\"a\\": 1}","levelno":15,'
-    b'"levelname":"VERBOSE","filename":"tasks.py","pathname":"/opt/tasks.py","lineno":97,"funcName":"run",'
-    b'"process":12,"processName":"MainProcess","MDC":{"LABEL":"isr:{detector: 0}","RUN":"u/x"}}\n'
+    b'{"name":"lsst.isr","asctime":"2023-11-14T22:00:01.844073Z","message":"caf\xc3\xa9 {\\"a\\": 1}",'
+    b'"levelno":15,"levelname":"VERBOSE","filename":"tasks.py","pathname":"/opt/tasks.py","lineno":97,'
+    b'"funcName":"run","process":12,"processName":"MainProcess",'
+    b'"MDC":{"LABEL":"isr:{detector: 0}","RUN":"u/x"}}\n'
 )
 OLD = (
     b'{"name": "lsst.isr", "asctime": "2023-11-14T22:00:02.5+00:00", "message": "\\u03c3 \\ud83d\\ude00", '
@@ -72,7 +73,7 @@ def test_the_second_of_a_shape_is_made_like_the_first() -> None:
     first, second = feed(CURRENT + CURRENT)
     assert first.payload == second.payload
     assert (first.severity, first.timestamp) == (second.severity, second.timestamp)
-    assert second.insert_id == f"4242-abc.0000.1f-{len(CURRENT):013d}"
+    assert second.insert_id == f"4242-abc.0000.1f-{10**13 + len(CURRENT)}"
 
 
 def test_time_and_level_are_the_records_own() -> None:
@@ -159,7 +160,7 @@ def test_a_time_that_the_service_would_not_store_is_not_used(asctime: str) -> No
 def test_objects_run_together_are_records_of_their_own() -> None:
     entries = feed(CURRENT[:-1] + OLD[:-1] + b" " + CURRENT)
     assert [json.loads(e.payload)["message"] for e in entries] == ['café {"a": 1}', "σ 😀", 'café {"a": 1}']
-    offsets = [int(e.insert_id.rsplit("-", 1)[1]) for e in entries]
+    offsets = [int(e.insert_id.rsplit("-", 1)[1]) - 10**13 for e in entries]
     assert offsets == [0, len(CURRENT) - 1, len(CURRENT) + len(OLD) - 1]
 
 
@@ -193,7 +194,7 @@ def test_an_oversize_record_is_cut_at_its_longest_text(filler: str) -> None:
     payloads = [json.loads(e.payload) for e in entries]
     assert "".join(p["message"] for p in payloads) == filler * 30_000
     assert [p["Part"] for p in payloads] == [f"{n} of {len(payloads)}" for n in range(1, len(payloads) + 1)]
-    assert {p["PartOf"] for p in payloads} == {"4242-abc.0000.1f-0000000000000"}
+    assert {p["PartOf"] for p in payloads} == {"4242-abc.0000.1f-10000000000000"}
     assert all(p["levelname"] == "VERBOSE" and p["TaskID"] == "77" for p in payloads)
     assert {e.timestamp for e in entries} == {"2023-11-14T22:00:01.844073Z"}
     assert all(len(e.payload) <= LIMIT for e in entries)
@@ -252,6 +253,16 @@ def test_the_state_goes_on_where_another_maker_stopped() -> None:
     second = maker(state=mark.state, offset=mark.offset)
     (entry,) = second.feed(Chunk([b"text\n"], mark.offset))
     assert entry.timestamp == "2023-11-14T22:00:01.844073Z"
+
+
+@pytest.mark.parametrize(
+    "odd", [b'{"message":"x","levelname":["INFO"]}', b'["message","levelname"]', b'"message"', b"12"]
+)
+def test_odd_lines_behind_a_known_shape(odd: bytes) -> None:
+    usual = b'{"message":"x","levelname":"INFO"}\n'
+    entries = feed(usual + odd + b"\n" + usual)
+    assert len(entries) == 3
+    assert entries[0].payload == entries[2].payload
 
 
 def test_random_shapes_do_not_fill_the_memory() -> None:

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pilot_core.logship.contract import Outcome, OutcomeKind
+from pilot_core.logship.contract import Entry, Outcome, OutcomeKind
 from tests.fakes.shipping import Rig, line, lost_and_doubled
 from tests.fakes.sink import AGAIN, LOST_ANSWER, YES, MemorySink
 
@@ -324,9 +325,9 @@ def test_a_backlog_is_read_in_pieces(tmp_path: Path) -> None:
     written = rig.lines(20_000)
     largest = 0
 
-    def watch(batch: object) -> Outcome:
+    def watch(batch: Sequence[Entry]) -> Outcome:
         nonlocal largest
-        largest = max(largest, sum(len(e.payload) for e in batch))  # type: ignore[attr-defined]
+        largest = max(largest, sum(len(e.payload) for e in batch))
         return YES
 
     rig.sink.mood = watch

@@ -168,7 +168,7 @@ def test_huge_error_is_bounded() -> None:
     assert b"lines left out" in entry.payload
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_cutting_makes_the_same_records(data: st.DataObject) -> None:
     def cut(count: int) -> list[int]:

@@ -67,11 +67,15 @@ def test_a_passing_failure_is_survived(server: GcsServer, tmp_path: Path, fault:
     assert server.faults == []
 
 
-def test_an_upload_that_breaks_goes_on_where_it_broke(server: GcsServer, tmp_path: Path) -> None:
+def test_an_upload_that_breaks_goes_on_where_it_broke(
+    server: GcsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server.faults = [Fault("none"), Fault("break"), Fault("status", 503)]
     data = os.urandom(LARGE)
     make_tool(server).put(make(tmp_path, data), TARGET, budget=budget())
     assert server.objects["logs/pilotlog.txt"].data == data
+    # Whoever has the id of an upload may write the object.
+    assert "upload_id=" not in caplog.text
     # One upload: the file, a question that fails as well, another, the rest.
     assert [line[:4] for line in server.requests] == ["POST", "PUT ", "PUT ", "PUT ", "PUT "]
 
@@ -80,6 +84,8 @@ def test_an_existing_object_is_replaced_and_each_put_names_its_generation(
     server: GcsServer, tmp_path: Path
 ) -> None:
     server.store("logs/pilotlog.txt", b"from another life", "text/plain", None)
+    make_tool(server).put(make(tmp_path, b"x" * LARGE), TARGET, budget=budget())
+    assert len(server.objects["logs/pilotlog.txt"].data) == LARGE
     tool = make_tool(server)
     tool.put(make(tmp_path, b"new"), TARGET, budget=budget())
     assert server.objects["logs/pilotlog.txt"].data == b"new"
@@ -87,7 +93,7 @@ def test_an_existing_object_is_replaced_and_each_put_names_its_generation(
     tool.put(make(tmp_path, b"newer"), TARGET, budget=budget())
     # The second time the generation is known: one request.
     assert len(server.requests) == asked + 1
-    assert "ifGenerationMatch=102" in server.requests[-1]
+    assert "ifGenerationMatch=103" in server.requests[-1]
 
 
 FINAL = [

@@ -1,0 +1,118 @@
+"""`pilot-local` as a program: the demonstration, the server, its image."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from pilot_core.local.image import DockerCli, ImageProblem
+from pilot_core.local.worker import Worker, WorkerPlan
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "pilot_core" / "local" / "transformations"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def demonstration(folder: Path, engine: str) -> str:
+    command = [sys.executable, "-m", "pilot_core.local", "run", "--folder", str(folder), "--engine", engine]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_run_with_processes(tmp_path: Path) -> None:
+    said = demonstration(tmp_path, "process")
+    assert "engine    processes, as asked for" in said
+    assert "each job ended as it should" in said
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_run_with_docker(tmp_path: Path) -> None:
+    said = demonstration(tmp_path, "docker")
+    assert "engine    Docker" in said
+    assert "each job ended as it should" in said
+    ids = [line.split()[1] for line in said.splitlines() if line.startswith("submitted")]
+    listed = subprocess.run(
+        ["docker", "ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Mounts}} {{.Labels}}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert not [panda_id for panda_id in ids if panda_id in listed.stdout]
+
+
+def test_serve_until_sigterm(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pilot_core.local", "serve", "--folder", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        alive = requests.get(f"{url}/server/panda/isAlive", timeout=10).text
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=20)
+    assert alive == "alive=yes"
+    assert process.returncode == 0
+    assert rest.endswith("stopped\n")
+
+
+def test_port_in_use_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pilot_core.local", "serve", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--host", "192.0.2.1"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "pilot-local: cannot serve on 192.0.2.1:25080: Cannot assign requested address\n"
+
+
+def test_worker_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+    plan = WorkerPlan(url="http://127.0.0.1:9", folder=tmp_path / "w", environment=os.environ)
+    worker = Worker(plan, command=["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"])
+    worker.start()
+    assert worker.poll() is None
+    assert worker.stop(grace_s=0.2) == -signal.SIGKILL
+    assert worker.poll() == -signal.SIGKILL
+    assert (plan.folder / "pilot.cfg").read_text().startswith("[Pilot]")
+
+
+def test_without_docker(tmp_path: Path) -> None:
+    with pytest.raises(ImageProblem, match="there is no docker command"):
+        DockerCli({"PATH": str(tmp_path)}).version()
+
+
+@pytest.mark.docker
+def test_image_of_this_machines_programs(tmp_path: Path) -> None:
+    docker = DockerCli(os.environ)
+    name = docker.import_image([SCRIPTS / "demo"])
+    try:
+        done = subprocess.run(
+            [
+                "docker",
+                "run",
+                "--rm",
+                name,
+                "/bin/sh",
+                "-c",
+                "cd /tmp && demo fail 2>/dev/null; cat payload-log.json",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout.count("\n") == 2
+        docker.check_mount(name, tmp_path / "seen")
+    finally:
+        docker.remove_image(name)
