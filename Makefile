@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-rubin test lint types tarball wheel clean
+.PHONY: help run run-rubin test lint types tarball image wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ types: $(VENV)/.lint ## mypy --strict
 
 tarball: ## dist/pilot3.tar.gz, what wrappers in the field fetch
 	scripts/tarball.sh dist/pilot3.tar.gz
+
+image: $(STAMP) ## the container image rubin-panda-pilot:local
+	scripts/images/pilot.sh
 
 wheel: $(STAMP) ## dist/*.whl
 	@$(BIN)/pip install --quiet --disable-pip-version-check build

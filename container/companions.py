@@ -186,7 +186,13 @@ class CompanionEngine:
         self._process.ensure_image(image, timeout_s=timeout_s, on_progress=on_progress, cancelled=cancelled)
 
     def start(self, spec: ContainerSpec) -> CompanionContainer:
-        ids = tempfile.TemporaryDirectory(prefix="containers-", ignore_cleanup_errors=True)
+        try:
+            # Beside the output, so that it goes with the job's folder if we are killed.
+            ids = tempfile.TemporaryDirectory(
+                prefix=".containers-", dir=spec.stdout.parent, ignore_cleanup_errors=True
+            )
+        except OSError as err:
+            raise StartError(f"{spec.name}: {err}") from err
         if self._docker is not None:
             spec = replace(spec, environment={**spec.environment, **self._shim_environment(spec, ids.name)})
         containers = PayloadContainers(

@@ -43,6 +43,8 @@ OWNER_LABEL = "container.owner"
 BOOT_LABEL = "container.boot"
 
 _PREFIX = ".container-owner-"
+# Seconds an empty file of a dead owner is kept: a month.
+_KEEP_S = 30 * 86400.0
 
 
 class Owner:
@@ -153,8 +155,7 @@ class Reaper:
                 continue
             removed.append(leftover.name)
             log.warning("removed %s (%s): its owner is gone", leftover.name, leftover.id[:12])
-        if not failed:
-            self._forget({one.labels.get(OWNER_LABEL, "") for one in found if one.name in removed})
+        self._forget()
         return Reaped(tuple(removed), tuple(kept), tuple(failed))
 
     def _gone(self, labels: Mapping[str, str]) -> bool:
@@ -169,10 +170,20 @@ class Reaper:
         boot = labels.get(BOOT_LABEL, "")
         return self._local and bool(boot) and bool(self._boot) and boot != self._boot
 
-    def _forget(self, tokens: set[str]) -> None:
-        """Delete the lock files of owners whose last container is gone."""
-        for token in tokens - {""}:
-            path = _lock_file(self._owner.folder, token)
+    def _forget(self) -> None:
+        """Delete lock files of owners that died long ago.
+
+        Not at once: the file is the proof of their death, which the reaper of
+        another engine may need as well. Our own file, made when we started,
+        says what time it is for this file system.
+        """
+        try:
+            now = _lock_file(self._owner.folder, self._owner.token).stat().st_mtime
+            old = [p for p in self._owner.folder.glob(f"{_PREFIX}*") if now - p.stat().st_mtime > _KEEP_S]
+        except OSError as err:
+            log.debug("lock files: %s", err)
+            return
+        for path in old:
             if _held(path) is False:
                 with contextlib.suppress(OSError):
                     path.unlink()

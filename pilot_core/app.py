@@ -31,7 +31,7 @@ from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log, setup_logging
 from pilot_core.base.redact import Redactor
 from pilot_core.compile import FAMILY
-from pilot_core.config import Config, PayloadConfig
+from pilot_core.config import Config, PayloadConfig, StorageConfig
 from pilot_core.debugging import debug_output
 from pilot_core.errors import NodeError, PilotError, SetupError, StorageError
 from pilot_core.experiments.contract import Experiment
@@ -88,11 +88,11 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
     "generic": lambda names: GenericExperiment(pass_environment=names),
 }
 
-COPYTOOLS: Mapping[str, Callable[[Clock], CopyTool]] = {
-    "gs": lambda clock: GcsTool(clock=clock),
-    "mv": lambda clock: LocalTool(clock=clock, name="mv"),
-    "cp": lambda clock: LocalTool(clock=clock, name="cp"),
-    "local": lambda clock: LocalTool(clock=clock),
+COPYTOOLS: Mapping[str, Callable[[StorageConfig, Clock], CopyTool]] = {
+    "gs": lambda cfg, clock: GcsTool(clock=clock, endpoint=cfg.gcs_endpoint, link=cfg.gcs_link),
+    "mv": lambda _, clock: LocalTool(clock=clock, name="mv"),
+    "cp": lambda _, clock: LocalTool(clock=clock, name="cp"),
+    "local": lambda _, clock: LocalTool(clock=clock),
 }
 
 #: Activities for logs, the first that the queue knows counts (pilot3's order).
@@ -388,6 +388,12 @@ class Pilot:
             own_folder=True,
         )
 
+    def _copytool(self, name: str) -> CopyTool:
+        """One tool of a kind per pilot: it keeps its connections from job to job."""
+        if name not in self._copytools:
+            self._copytools[name] = COPYTOOLS[name](self.config.storage, self.clock)
+        return self._copytools[name]
+
     def _log_place(self, job: Job, queue: Queue) -> tuple[str, str]:
         try:
             place = self._log_destination(job, queue)
@@ -402,8 +408,13 @@ class Pilot:
         uploader, problem, place = None, None, None
         try:
             place = self._log_destination(job, queue)
-            tool = self._copytools.setdefault(place.copytool, COPYTOOLS[place.copytool](self.clock))
-            uploader = LogUploader(tool, place.prefix, clock=self.clock, roots=(paths.work, paths.shared))
+            uploader = LogUploader(
+                self._copytool(place.copytool),
+                place.prefix,
+                clock=self.clock,
+                roots=(paths.work, paths.shared),
+                cap_bytes=self.config.storage.cap_bytes,
+            )
         except PilotError as err:
             problem = StorageError(err.diag, err.code)
 

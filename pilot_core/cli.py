@@ -22,6 +22,7 @@ from pilot_core.config import (
     PayloadConfig,
     RealtimeConfig,
     ServerConfig,
+    StorageConfig,
     WorkerConfig,
     WrapupConfig,
 )
@@ -57,6 +58,7 @@ _SECTIONS: Mapping[str, type] = {
     "payload": PayloadConfig,
     "realtime": RealtimeConfig,
     "monitor": MonitorConfig,
+    "storage": StorageConfig,
     "wrapup": WrapupConfig,
 }
 
@@ -209,15 +211,22 @@ def _build(values: Mapping[str, Value], environment: Mapping[str, str]) -> Confi
         payload=replace(part("payload"), ca_file=ca_file, environment=dict(environment)),
         realtime=replace(part("realtime"), enabled=bool(cli("use_realtime"))),
         monitor=part("monitor"),
+        storage=part("storage"),
         wrapup=part("wrapup"),
     )
 
 
 def _id_file(environment: Mapping[str, str]) -> Path | None:
-    """pandaIDs.out beside an unpacked pilot, where the wrapper looks for it; nowhere else."""
-    folder = Path(environment.get("PANDA_PILOT_SOURCE") or sys.path[0] or ".")
-    named = bool(environment.get("PANDA_PILOT_SOURCE"))
-    return folder / "pandaIDs.out" if named or (folder / "PILOTVERSION").is_file() else None
+    """pandaIDs.out beside an unpacked pilot, where the wrapper looks for it; nowhere else.
+
+    Absolute, because wrappers name the folder as `pilot3/` and -a moves the
+    pilot elsewhere; none where it cannot be written, such as on CVMFS.
+    """
+    named = environment.get("PANDA_PILOT_SOURCE", "")
+    folder = Path(named or sys.path[0] or ".").absolute()
+    if not named and not (folder / "PILOTVERSION").is_file():
+        return None
+    return folder / "pandaIDs.out" if os.access(folder, os.W_OK) else None
 
 
 def _home(workdir: str | None) -> Path:

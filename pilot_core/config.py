@@ -17,6 +17,7 @@ __all__ = [
     "PayloadConfig",
     "RealtimeConfig",
     "ServerConfig",
+    "StorageConfig",
     "WorkerConfig",
     "WrapupConfig",
 ]
@@ -277,6 +278,28 @@ class MonitorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """Storing logs.
+
+    Attributes
+    ----------
+    gcs_endpoint
+        STORAGE_EMULATOR_HOST; empty for Google itself.
+    gcs_link
+        `public` or `authenticated`: the kind of URL that people get.
+    upload_bundle
+        Store `log.tgz` besides the single files.
+    cap_bytes
+        A larger log file is stored as its head and tail; 0 for no limit.
+    """
+
+    gcs_endpoint: str = ""
+    gcs_link: str = "public"
+    upload_bundle: bool = False
+    cap_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WrapupConfig:
     """Time for what follows a payload, seconds; each step has its own allowance.
 
@@ -312,4 +335,5 @@ class Config:
     payload: PayloadConfig = field(default_factory=PayloadConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     wrapup: WrapupConfig = field(default_factory=WrapupConfig)

@@ -335,6 +335,17 @@ SETTINGS: tuple[Setting, ...] = (
         ini="Pilot.local_size_limit_stdout",
         unit="bytes",
     ),
+    # storage
+    Setting("storage.gcs_endpoint", "Cloud Storage's address", env=("STORAGE_EMULATOR_HOST",)),
+    Setting(
+        "storage.gcs_link",
+        "kind of log URL: public or authenticated",
+        _one_of("public", "authenticated"),
+        flags=("--log-url",),
+        env=("PILOT_LOG_URL",),
+    ),
+    Setting("storage.upload_bundle", "store log.tgz as well", _flag, flags=("--upload-bundle",)),
+    Setting("storage.cap_bytes", "largest log file stored whole", _count, flags=("--log-cap",), unit="bytes"),
     # wrap-up
     Setting("wrapup.drain_s", "last log records", _seconds, flags=("--drain-timeout",), unit="s"),
     Setting("wrapup.upload_s", "upload of logs", _seconds, flags=("--upload-timeout",), unit="s"),

@@ -31,7 +31,16 @@ def emulator_there() -> str:
     return "" if there else "package gcp-storage-emulator is not installed"
 
 
-PARTS = {"docker": docker_answers, "gcs": emulator_there}
+@functools.cache
+def recipe_there() -> str:
+    """Why the image of a real Rubin payload cannot be made; empty if it can."""
+    folder = os.environ.get("PILOT_RUBIN_TOY", "")
+    if not folder:
+        return "PILOT_RUBIN_TOY names no folder with the recipe of a real Rubin payload's image"
+    return "" if os.path.isdir(folder) else f"PILOT_RUBIN_TOY={folder!r} is no folder"
+
+
+PARTS = {"docker": docker_answers, "gcs": emulator_there, "rubin": recipe_there}
 REQUIRED = {part for part in os.environ.get("PILOT_TEST_REQUIRE", "").split(",") if part}
 
 

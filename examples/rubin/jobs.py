@@ -117,15 +117,20 @@ def runner(payload: Payload, step: Step) -> str:
     return text
 
 
-def definition(payload: Payload, step: Step, *, transformations: str, task_id: int) -> Mapping[str, object]:
+def definition(
+    payload: Payload, step: Step, *, panda_id: int, transformations: str, task_id: int
+) -> Mapping[str, object]:
     """What is submitted to the PanDA server; the rest of a job's fields it fills in.
 
     Parameters
     ----------
+    panda_id
+        A number nobody else on this node has: the shared folder is named by it.
     transformations
         Base URL that serves `bash-c-enc`.
     """
     return {
+        "PandaID": panda_id,
         "jobName": f"labcam_{step.name}",
         "taskID": task_id,
         "transformation": f"{transformations.rstrip('/')}/bash-c-enc",

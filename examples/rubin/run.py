@@ -57,9 +57,14 @@ def run(folder: Path, *, cache: Path, engine: str) -> list[Result]:
     say(f"prepared  repository and quantum graph in {payload.data}")
     with LocalPanda(folder / "panda") as panda:
         say(f"server    {panda.url}, everything below {folder}")
+        trf = f"{panda.url}/trf"
+        # Milliseconds: another server on this machine may count, too.
+        first = time.time_ns() // 1_000_000
         ids = [
-            panda.store.submit(definition(payload, step, transformations=f"{panda.url}/trf", task_id=TASK_ID))
-            for step in steps
+            panda.store.submit(
+                definition(payload, step, panda_id=number, transformations=trf, task_id=TASK_ID)
+            )
+            for number, step in enumerate(steps, start=first)
         ]
         for panda_id, step in zip(ids, steps, strict=True):
             say(f"submitted {panda_id}  {step.name}, {len(step.quanta)} quanta")
@@ -96,13 +101,13 @@ def run(folder: Path, *, cache: Path, engine: str) -> list[Result]:
 def report(results: Sequence[Result]) -> None:
     """A table, and what is wrong."""
     say(
-        f"\n{'PandaID':12} {'job':20} {'state':9} {'exit':>4} {'time':>7} {'written':>8} {'shipped':>8}  logs"
+        f"\n{'PandaID':14} {'job':20} {'state':9} {'exit':>4} {'time':>7} {'written':>8} {'shipped':>8}  logs"
     )
     for result in results:
         job = result.job
         seconds = (job.ended_s or 0.0) - (job.started_s or job.ended_s or 0.0)
         say(
-            f"{job.panda_id:<12} {result.step.name:20} {job.status:9} {job.exit_code!s:>4} {seconds:5.1f} s"
+            f"{job.panda_id:<14} {result.step.name:20} {job.status:9} {job.exit_code!s:>4} {seconds:5.1f} s"
             f" {result.written:8} {result.shipped:8}  {result.logs}"
         )
     for result in results:

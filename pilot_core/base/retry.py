@@ -82,7 +82,7 @@ def retry(
     while True:
         try:
             return call()
-        except Exception as err:  # noqa: BLE001 - `again` decides which are final
+        except Exception as err:
             asked = again(err)
             failures += 1
             if asked is None or (policy.attempts and failures >= policy.attempts):

@@ -67,7 +67,7 @@ class Scope:
         def body() -> None:
             try:
                 function(*args, **kwargs)
-            except BaseException as err:  # noqa: BLE001 - a dead thread is news, never silence
+            except BaseException as err:
                 log.error("thread %s died: %s: %s", full, type(err).__name__, err, exc_info=True)
                 self._errors.append(err)
                 if self._on_death is not None:

@@ -31,7 +31,7 @@ examples:
   pilot-local submit --image my/stack:w_2026_30 --command 'pipetask --version'
   pilot-local submit --file job.json                  a definition with the server's own keys
   pilot-local status                                  all jobs
-  pilot-local logs 1795252846                         what a job left behind
+  pilot-local logs 1795252001                         what a job left behind
 
 A pilot for the server, in another terminal:
   pilot.py -q LOCAL --pilot-user rubin --url http://127.0.0.1:25080 -g http://127.0.0.1:25080/trf

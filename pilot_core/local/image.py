@@ -1,6 +1,5 @@
 """A container image of a few programs of this machine, in case no registry is near."""
 
-import hashlib
 import io
 import re
 import shutil
@@ -50,9 +49,9 @@ class DockerCli:
 
     def import_image(self, scripts: Sequence[Path]) -> str:
         """Make an image with `PROGRAMS` and `scripts` in `/bin`; returns its name."""
-        data = _tar(scripts)
-        name = f"{NAME}:{hashlib.sha256(data).hexdigest()[:12]}"
-        self._run(["import", "--change", f"LABEL {LABEL}", "-", name], stdin=data)
+        # A name of its own: whoever makes an image may remove it.
+        name = f"{NAME}:{uuid.uuid4().hex[:12]}"
+        self._run(["import", "--change", f"LABEL {LABEL}", "-", name], stdin=_tar(scripts))
         return name
 
     def remove_image(self, name: str) -> None:

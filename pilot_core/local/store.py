@@ -1,6 +1,7 @@
 """Jobs, updates and workers in one SQLite file; thread-safe."""
 
 import json
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,12 +131,13 @@ class Store:
         return panda_id
 
     def _next_id(self, db: sqlite3.Connection) -> int:
-        """The next number; the first is the time, so that two servers rarely share one.
+        """The next number; a new database begins somewhere in ten digits, with ...001.
 
-        Folders and containers on the node carry the PandaID in their names.
+        Folders and containers on the node carry the PandaID in their names, so
+        two servers on one machine should not number their jobs alike.
         """
         top = db.execute("SELECT max(panda_id) FROM jobs").fetchone()[0]
-        return int(self._clock.time()) if top is None else int(top) + 1
+        return 10**9 + secrets.randbelow(9 * 10**6) * 1000 + 1 if top is None else int(top) + 1
 
     def acquire(self, wanted: Mapping[str, object]) -> list[Mapping[str, object]]:
         """Hand out jobs: activated becomes sent.

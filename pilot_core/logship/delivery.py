@@ -42,7 +42,7 @@ class DeliveryPolicy:
         Waits after an unclear failure, and where a permission is missing.
     """
 
-    request_s: float = 30.0
+    request_s: float = 10.0
     retry: RetryPolicy = RETRY
     denied: RetryPolicy = DENIED
 

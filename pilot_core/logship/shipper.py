@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 # A sleeping loop looks so often whether it was told to stop.
 _SLICE_S = 0.25
-# Bytes of one read: the grain in which positions move.
-_READ = 128 * 1024
 # Positions reach the disk at most so often; what is sent again after a kill
 # has the same insert ids.
 _SAVE_EVERY_S = 1.0
@@ -64,6 +62,11 @@ class ShipSettings:
     def load_bytes(self) -> int:
         """Bytes read before they are delivered."""
         return max(64 * 1024, self.memory_bytes // 16)
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of one read: the grain in which positions move."""
+        return min(128 * 1024, self.load_bytes, self.line_bytes)
 
 
 @dataclass(slots=True)
@@ -126,6 +129,7 @@ class LogShipper:
         self._stop = threading.Event()
         self._budget: Budget | None = None
         self._gave_up = False
+        self._behind = False
         self._saved_at = float("-inf")
         self._delivery = Delivery(
             sink,
@@ -145,7 +149,10 @@ class LogShipper:
         self._stop = stop
         try:
             while self._budget is None and not stop.is_set():
-                if not self.ship_once():
+                self.ship_once()
+                # Looking again at once would find the few records written during
+                # the request, and send them in a request of their own.
+                if not self._behind:
                     self._sleep()
             if self._budget is not None:
                 self._drain()
@@ -187,18 +194,20 @@ class LogShipper:
         self._look()
         load = _Load()
         done: list[tuple[Tail, TailedFile]] = []
+        replaced = False
         for tail in self._tails:
             for file in tuple(tail.files):
                 was_replaced = file.replaced
                 if self._gather(tail, file, load, ending=ending):
                     done.append((tail, file))
-                load.busy = load.busy or file.replaced != was_replaced
+                replaced = replaced or file.replaced != was_replaced
         if self._deliver(load):
             for tail, file in done:
                 tail.forget(file)
         if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
             self._save()
-        return load.busy
+        self._behind = replaced or load.size >= self._settings.load_bytes
+        return load.busy or replaced
 
     def _gather(self, tail: Tail, file: TailedFile, load: _Load, *, ending: bool) -> bool:
         """Read a file's news into the load; True if nothing will ever follow."""
@@ -209,7 +218,7 @@ class LogShipper:
         now = self._clock.monotonic()
         if file.grew(now):
             while load.size < self._settings.load_bytes:
-                chunk = file.read(min(_READ, self._settings.load_bytes))
+                chunk = file.read(self._settings.read_bytes)
                 if chunk is None:
                     break
                 load.size += sum(map(len, chunk.lines))

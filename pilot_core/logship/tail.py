@@ -55,8 +55,9 @@ class TailedFile:
         self._before = before
         self._part = place.part
         self._partial = bytearray()
-        self._unread = b""  # what stood behind an overlong line
+        self._unread = b""  # what stood behind a piece of an overlong line
         self._seen = (-1, -1)
+        self._failed = False
 
     @property
     def ident(self) -> tuple[int, int]:
@@ -78,7 +79,10 @@ class TailedFile:
 
     def grew(self, now: float) -> bool:
         """Look at size and time; False if there is nothing new to read."""
-        info = os.fstat(self._fd)
+        try:
+            info = os.fstat(self._fd)
+        except OSError as err:
+            return self._unreadable(err)
         seen = (info.st_size, info.st_mtime_ns)
         if seen == self._seen and self._at >= info.st_size and not self._unread:
             return False
@@ -92,12 +96,22 @@ class TailedFile:
         return not self.replaced
 
     def read(self, size: int) -> Chunk | None:
-        """The next lines, about `size` bytes; None at the end, or if replaced."""
+        """The next lines; None at the end, or if replaced.
+
+        Parameters
+        ----------
+        size
+            Bytes of one read; at most `line_bytes`.
+        """
         fresh, self._unread = self._unread, b""
         chunk = self._lines(fresh) if fresh else None
         while chunk is None and not self.replaced:
             start = self._at - len(self._before)
-            data = os.pread(self._fd, len(self._before) + size, start)
+            try:
+                data = os.pread(self._fd, len(self._before) + size, start)
+            except OSError as err:
+                self._unreadable(err)
+                break
             if data[: len(self._before)] != self._before:
                 self.replaced = True
                 self.size = self._at
@@ -110,37 +124,48 @@ class TailedFile:
             chunk = self._lines(fresh)
         return chunk
 
+    def _unreadable(self, err: OSError) -> bool:
+        """A file system in trouble: say it once, go on looking."""
+        if not self._failed:
+            log.error("%s cannot be read at byte %d: %s", self.place.path, self._at, err)
+        self._failed = True
+        return False
+
     def _lines(self, fresh: bytes) -> Chunk | None:
-        cut = fresh.rfind(b"\n") + 1
-        if self._part or (not cut and len(self._partial) + len(fresh) >= self._cap):
+        first = fresh.find(b"\n") + 1
+        if self._part or len(self._partial) + (first or len(fresh)) > self._cap:
             return self._piece(fresh)
-        if not cut:
+        if not first:
             self._partial += fresh
             return None
+        cut = fresh.rfind(b"\n") + 1
         offset = self._at - len(fresh) - len(self._partial)
         block = bytes(self._partial) + fresh[:cut] if self._partial else fresh[:cut]
         self._partial = bytearray(fresh[cut:])
         return Chunk(io.BytesIO(block).readlines(), offset)
 
     def _piece(self, fresh: bytes) -> Chunk | None:
-        """A piece of an overlong line: to its newline, or as much as the cap allows."""
+        """A piece of an overlong line, cut at the cap and nowhere else.
+
+        However the reads fell, the same line has the same pieces, so that one
+        read again after a kill is not seen twice.
+        """
         self._partial += fresh
-        cut = self._partial.find(b"\n", max(0, len(self._partial) - len(fresh))) + 1
+        cut = self._partial.find(b"\n", 0, self._cap) + 1
         if not cut:
-            if len(self._partial) < self._cap:
+            if len(self._partial) <= self._cap:
                 return None
-            cut = len(self._partial)
+            cut = self._cap
             # Not inside a character: UTF-8 continues with 10xxxxxx, up to three times.
             for back in range(1, 4):
-                if self._partial[-back] & 0xC0 != 0x80:
-                    cut -= back if self._partial[-back] >= 0xC0 else 0
+                if self._partial[cut - back] & 0xC0 != 0x80:
+                    cut -= back if self._partial[cut - back] >= 0xC0 else 0
                     break
         self._part += 1
         chunk = Chunk((bytes(self._partial[:cut]),), self._at - len(self._partial), self._part)
-        self._partial = self._partial[cut:]
+        self._unread, self._partial = bytes(self._partial[cut:]), bytearray()
         if chunk.lines[0].endswith(b"\n"):
             self._part = 0
-            self._unread, self._partial = bytes(self._partial), bytearray()
         return chunk
 
     def rest(self) -> Chunk | None:
@@ -259,7 +284,10 @@ class Tail:
         """The file that the name stands for now, unless it is the one we have."""
         try:
             info = os.stat(self.path)
-        except OSError:
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            self._say(f"cannot be looked at: {err.strerror}")
             return None
         self._named = (info.st_dev, info.st_ino)
         if any(file.ident == self._named for file in self.files):

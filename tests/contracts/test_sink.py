@@ -1,5 +1,6 @@
 """The same demands on every sink, and on the fake that stands in for them."""
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from pilot_core.base.clock import rfc3339
 from pilot_core.logship.contract import Entry, OutcomeKind, Sink
 from pilot_core.logship.sinks.file import FileSink
 from pilot_core.logship.sinks.google import GoogleSink
+from pilot_core.logship.sinks.loki import LokiSink
 from pilot_core.logship.sinks.stdout import StdoutSink
-from pilot_core.logship.target import Target
+from pilot_core.logship.target import Target, parse_target
 from tests.fakes.cloud_logging import CloudLogging, Fault
+from tests.fakes.loki import Loki
 from tests.fakes.sink import AGAIN, MemorySink
 
 LOG = "Panda-RubinLog"
@@ -103,7 +107,30 @@ def stdout(folder: Path) -> Iterator[Case]:
     yield Case(StdoutSink(pipe), lambda: [json.loads(x) for x in pipe.getvalue().splitlines()], away, back)
 
 
-@pytest.fixture(params=[memory, google, file, stdout], ids=lambda make: make.__name__)
+def loki(folder: Path) -> Iterator[Case]:
+    with Loki() as service:
+
+        def read() -> list[dict[str, Any]]:
+            return [
+                {
+                    "insertId": record.pop("insertId"),
+                    "severity": labels["level"].upper(),
+                    "timestamp": rfc3339(moment / 1e9),
+                    "jsonPayload": record,
+                }
+                for moment, labels, record in service.read()
+            ]
+
+        def away() -> None:
+            service.status = 503
+
+        def back() -> None:
+            service.status = 0
+
+        yield Case(LokiSink(Target("loki", service.url), LOG), read, away, back)
+
+
+@pytest.fixture(params=[memory, google, file, stdout, loki], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     for made in request.param(tmp_path):
         yield made
@@ -159,6 +186,24 @@ def test_the_largest_batch_that_the_limits_allow(case: Case) -> None:
     assert outcome.kind is OutcomeKind.DELIVERED
     assert not outcome.rejected
     assert len(case.read()) == count
+
+
+def test_the_same_batch_again_shows_nothing_twice(case: Case) -> None:
+    for _ in range(2):
+        assert case.sink.write([entry(1), entry(2)], timeout_s=5.0).kind is OutcomeKind.DELIVERED
+    seen = {(e["timestamp"], e["insertId"]) for e in case.read()}
+    assert len(seen) == 2
+
+
+def test_lokis_labels() -> None:
+    with Loki() as service:
+        target = parse_target(f"logserver='loki;{service.url};env=test'")
+        with contextlib.closing(LokiSink(target, LOG)) as sink:
+            sink.write([entry(1, severity="WARNING")], timeout_s=5.0)
+            too_long = sink.write([entry(2, {"message": "x" * 300_000})], timeout_s=5.0)
+        ((_, labels, _),) = service.read()
+    assert labels == {"namespace": "usdf-panda", "env": "test", "app": LOG, "level": "warning"}
+    assert too_long.kind is OutcomeKind.TOO_LARGE
 
 
 def test_it_has_a_name_for_the_log(case: Case) -> None:

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import requests
 
+from pilot_core.base.clock import SystemClock
 from pilot_core.local.image import DockerCli, ImageProblem
 from pilot_core.local.worker import Worker, WorkerPlan
 
@@ -81,6 +83,9 @@ def test_worker_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     plan = WorkerPlan(url="http://127.0.0.1:9", folder=tmp_path / "w", environment=os.environ)
     worker = Worker(plan, command=["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"])
     worker.start()
+    clock, end = SystemClock(), SystemClock().monotonic() + 10
+    while "up" not in plan.output.read_text() and clock.monotonic() < end:
+        clock.wait(threading.Event(), 0.01)
     assert worker.poll() is None
     assert worker.stop(grace_s=0.2) == -signal.SIGKILL
     assert worker.poll() == -signal.SIGKILL

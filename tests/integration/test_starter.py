@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_usr1_usr2_and_hup_are_passed_on_and_nobody_is_killed(starter: Starter) 
     assert starter.process is not None
     for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         starter.process.send_signal(signum)
-        wait_for(lambda name=signum.name: name in starter.notes("signal"))
+        wait_for(partial(seen, starter, signum.name))
     assert starter.process.poll() is None
     starter.process.send_signal(signal.SIGTERM)
     assert starter.end() == 143
@@ -169,6 +170,10 @@ def test_as_process_1_it_reaps_forwards_and_passes_the_code_on(starter: Starter)
     wait_for(lambda: zombies_below(inner) == 0, 5)
     os.kill(inner, signal.SIGTERM)
     assert starter.end() == 143
+
+
+def seen(starter: Starter, name: str) -> bool:
+    return name in starter.notes("signal")
 
 
 def zombies_below(pid: int) -> int:

@@ -6,7 +6,7 @@ import ssl
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,7 +114,7 @@ def through_link(tmp_path: Path) -> bytes:
     return out.getvalue()
 
 
-BAD = {
+BAD: dict[str, Callable[[Path], bytes]] = {
     "half a tarball": half,
     "a name with ..": lambda tmp: with_member("pilot3/../../evil"),
     "a name above": lambda tmp: with_member("../evil"),

@@ -56,7 +56,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     asked: list[str]
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         type(self).asked.append(self.path)
         kind = self.path.rsplit("/", 1)[-1]
         if kind == "flaky" and len(self.asked) == 1:

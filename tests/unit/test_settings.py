@@ -8,12 +8,7 @@ from pilot_core.cli import parse, show
 from pilot_core.errors import SetupError
 
 # What Rubin's starter and wrapper pass on GKE, duplicates and all.
-RUBIN = (
-    "-q DOMA_LSST_GOOGLE_TEST -i PR -j managed --pilot-user=rubin -x 3 -v 5 --resource-type SCORE "
-    "--use-realtime-logging --realtime-logging-server google-cloud-logging --realtime-logname Panda-RubinLog "
-    "--harvester-datadir /tmp -w generic --pilot-user rubin --url=https://pandaserver-doma.cern.ch -d "
-    "--harvester-submit-mode PULL --allow-same-user=False -t"
-).split()
+RUBIN = ["-q", "DOMA_LSST_GOOGLE_TEST", "-i", "PR", "-j", "managed", "--pilot-user=rubin", "-x", "3", "-v", "5", "--resource-type", "SCORE", "--use-realtime-logging", "--realtime-logging-server", "google-cloud-logging", "--realtime-logname", "Panda-RubinLog", "--harvester-datadir", "/tmp", "-w", "generic", "--pilot-user", "rubin", "--url=https://pandaserver-doma.cern.ch", "-d", "--harvester-submit-mode", "PULL", "--allow-same-user=False", "-t"]
 
 
 def test_the_command_line_of_the_field() -> None:
@@ -40,17 +35,7 @@ def test_the_command_line_of_the_field() -> None:
 
 
 def test_every_option_of_pilot3_is_accepted() -> None:
-    argv = (
-        "-a /tmp -i PR -z --no-pilot-log -d --redirect-stdout x -j ptest -v 2 -x 5 --country-group c "
-        "--working-group w --allow-other-country no --allow-same-user yes --job-type t -w generic_hpc -l 100 -L 3600 "
-        "-q Q -r R -s S --resource-type MCORE_HIMEM -b --stageout-attempts 1 --harvester-workdir /h "
-        "--harvester-datadir /d --harvester-eventstatusdump e --harvester-workerattributes a "
-        "--harvester-submit-mode push --input-dir i --input-destination-dir d --output-dir o --hpc-resource h "
-        "--hpc-mode m --es-executor-type generic --pod -t -u -y --cacert /dev/null --capath /c --url http://h -p 1 "
-        "--queuedata-url q --storagedata-url s -k --subscribe-to-msgsvc --use-https yes -g http://a,http://b "
-        "--use-realtime-logging --realtime-logging-server s --realtime-logname n --use-rucio-traces no "
-        "--rucio-host h --cleanup no"
-    ).split()
+    argv = ["-a", "/tmp", "-i", "PR", "-z", "--no-pilot-log", "-d", "--redirect-stdout", "x", "-j", "ptest", "-v", "2", "-x", "5", "--country-group", "c", "--working-group", "w", "--allow-other-country", "no", "--allow-same-user", "yes", "--job-type", "t", "-w", "generic_hpc", "-l", "100", "-L", "3600", "-q", "Q", "-r", "R", "-s", "S", "--resource-type", "MCORE_HIMEM", "-b", "--stageout-attempts", "1", "--harvester-workdir", "/h", "--harvester-datadir", "/d", "--harvester-eventstatusdump", "e", "--harvester-workerattributes", "a", "--harvester-submit-mode", "push", "--input-dir", "i", "--input-destination-dir", "d", "--output-dir", "o", "--hpc-resource", "h", "--hpc-mode", "m", "--es-executor-type", "generic", "--pod", "-t", "-u", "-y", "--cacert", "/dev/null", "--capath", "/c", "--url", "http://h", "-p", "1", "--queuedata-url", "q", "--storagedata-url", "s", "-k", "--subscribe-to-msgsvc", "--use-https", "yes", "-g", "http://a,http://b", "--use-realtime-logging", "--realtime-logging-server", "s", "--realtime-logname", "n", "--use-rucio-traces", "no", "--rucio-host", "h", "--cleanup", "no"]
     invocation = parse(argv, {})
     config = invocation.config
     assert config.server.url == "http://h:1"

@@ -7,6 +7,7 @@ from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.file import FileSink
 from pilot_core.logship.sinks.google import GoogleSink
+from pilot_core.logship.sinks.loki import LokiSink
 from pilot_core.logship.sinks.stdout import StdoutSink
 from pilot_core.logship.target import Target
 
@@ -17,6 +18,7 @@ Maker = Callable[[Target, str, PodFacts], Sink]
 _MAKERS: Mapping[str, Maker] = {
     "google": lambda target, logname, facts: GoogleSink(target, logname, facts=facts),
     "file": lambda target, _logname, _facts: FileSink(Path(target.endpoint)),
+    "loki": lambda target, logname, _facts: LokiSink(target, logname),
     "stdout": lambda _target, _logname, _facts: StdoutSink(),
 }
 

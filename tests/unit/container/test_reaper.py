@@ -1,5 +1,6 @@
 """Who may be removed: only what a dead owner left."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,14 +78,27 @@ def test_a_token_from_outside_leads_nowhere(engine: FakeEngine, tmp_path: Path, 
         assert Reaper(engine, me, FAMILY, local=True).reap().kept == ("x",)
 
 
-def test_lock_files_of_the_dead_are_deleted_with_their_last_container(
-    engine: FakeEngine, tmp_path: Path
-) -> None:
+def test_two_engines_need_the_same_proof(engine: FakeEngine, tmp_path: Path) -> None:
+    labels = dead_owner(tmp_path)
+    other = FakeEngine(clock=SystemClock())
+    for one in (engine, other):
+        start(one, tmp_path, "dead", labels)
     with Owner(tmp_path) as me:
-        start(engine, tmp_path, "dead", dead_owner(tmp_path))
+        for one in (engine, other):
+            assert Reaper(one, me, FAMILY, local=True).reap().removed == ("dead",)
+
+
+def test_lock_files_of_those_long_dead_are_deleted(engine: FakeEngine, tmp_path: Path) -> None:
+    old, new = (tmp_path / f".container-owner-{dead_owner(tmp_path)[OWNER_LABEL]}" for _ in range(2))
+    with Owner(tmp_path) as me, Owner(tmp_path) as neighbour:
+        held = tmp_path / f".container-owner-{neighbour.token}"
+        for path in (old, held):
+            os.utime(path, (1e9, 1e9))
         Reaper(engine, me, FAMILY, local=True).reap()
-        assert [path.name for path in tmp_path.glob(".container-owner-*")] == [f".container-owner-{me.token}"]
-    assert not list(tmp_path.glob(".container-owner-*"))
+        assert not old.exists()
+        assert new.exists()
+        assert held.exists()
+    assert list(tmp_path.glob(".container-owner-*")) == [new]
 
 
 def test_a_failure_is_told_and_the_lock_file_stays(engine: FakeEngine, tmp_path: Path) -> None:

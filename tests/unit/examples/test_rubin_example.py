@@ -63,7 +63,8 @@ def test_the_runner_survives_base64_and_shell(
     data = tmp_path / "a folder"
     payload = jobs.Payload(data, image="img:1") if kind == "image" else jobs.Payload(data, venv=tmp_path)
     for step in steps:
-        made = jobs.definition(payload, step, transformations="http://panda/trf/", task_id=7)
+        made = jobs.definition(payload, step, panda_id=9, transformations="http://panda/trf/", task_id=7)
+        assert made["PandaID"] == 9
         assert made["transformation"] == "http://panda/trf/bash-c-enc"
         script = base64.b64decode(made["jobPars"]).decode()
         assert "@" not in script

@@ -172,7 +172,7 @@ def test_huge_error_is_bounded() -> None:
 @given(st.data())
 def test_any_cutting_makes_the_same_records(data: st.DataObject) -> None:
     def cut(count: int) -> list[int]:
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < count:
             sizes.append(data.draw(st.integers(1, 7)))
         return sizes

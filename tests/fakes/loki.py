@@ -1,0 +1,81 @@
+"""Loki's push API on loopback: keeps lines once, refuses what is too long."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+MOST_LINE = 256 * 1024
+MOST_MESSAGE = 4 * 1024 * 1024
+
+
+class Loki:
+    """The service; a `status` other than 0 is answered instead of storing."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines: dict[tuple[tuple[str, str], ...], dict[tuple[int, str], None]] = {}
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                status, words = owner.push(self.path, raw)
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("Content-Length", str(len(words)))
+                self.end_headers()
+                if status != 204:
+                    self.wfile.write(words.encode())
+
+            def log_message(self, *args: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> "Loki":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def push(self, path: str, raw: bytes) -> tuple[int, str]:
+        """Status and words for one request."""
+        if self.status:
+            return self.status, "away"
+        if path != "/loki/api/v1/push":
+            return 404, "404 page not found"
+        if len(raw) > MOST_MESSAGE:
+            return 413, "message too large"
+        refused = ""
+        for stream in json.loads(raw)["streams"]:
+            labels = tuple(sorted(stream["stream"].items()))
+            kept = self.lines.setdefault(labels, {})
+            for moment, text in stream["values"]:
+                if len(text.encode()) > MOST_LINE:
+                    refused = "max entry size exceeded"
+                else:
+                    kept[(int(moment), text)] = None
+        return (400, refused) if refused else (204, "")
+
+    def read(self) -> list[tuple[int, dict[str, str], dict[str, Any]]]:
+        """Time in ns, labels and record of every line, in the order of time."""
+        found = [
+            (moment, dict(labels), json.loads(text))
+            for labels, kept in self.lines.items()
+            for moment, text in kept
+        ]
+        return sorted(found, key=lambda item: item[0])

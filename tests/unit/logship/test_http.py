@@ -1,0 +1,63 @@
+"""What an HTTP status means for a batch."""
+
+import pytest
+
+from pilot_core.logship.contract import OutcomeKind
+from pilot_core.logship.sinks.google import _outcome
+from pilot_core.logship.sinks.http import HttpPost, Reply, _retry_after, kind_of
+
+KINDS = {
+    OutcomeKind.DELIVERED: (200, 201, 204),
+    OutcomeKind.RETRY: (408, 409, 425, 429, 500, 502, 503, 504, 302),
+    OutcomeKind.DENIED: (401, 403, 404, 407),
+    OutcomeKind.TOO_LARGE: (400, 413, 422),
+}
+
+
+@pytest.mark.parametrize(("kind", "status"), [(k, s) for k, group in KINDS.items() for s in group])
+def test_statuses(kind: OutcomeKind, status: int) -> None:
+    assert kind_of(status) is kind
+    assert _outcome(Reply(status, 0.0, b"<html>")).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, 0.0), ("", 0.0), ("7", 7.0), ("-3", 0.0), ("soon", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+)
+def test_retry_after(header: str | None, seconds: float) -> None:
+    assert _retry_after(header) == seconds
+
+
+def test_a_date_ahead_is_waited_for() -> None:
+    assert _retry_after("Wed, 21 Oct 2099 07:28:00 GMT") > 1e9
+
+
+def partial(*codes: int) -> bytes:
+    each = ",".join(f'"{i}":{{"code":{code},"message":"m{code}"}}' for i, code in enumerate(codes))
+    return b'{"error":{"code":400,"details":[{"logEntryErrors":{%s}}]}}' % each.encode()
+
+
+def test_refused_entries_are_named() -> None:
+    outcome = _outcome(Reply(400, 0.0, partial(3, 3)))
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert outcome.rejected == {0: "m3", 1: "m3"}
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind"),
+    [((3, 8), OutcomeKind.RETRY), ((14,), OutcomeKind.RETRY), ((3, 7), OutcomeKind.DENIED)],
+)
+def test_entries_that_only_wait_are_not_given_up(codes: tuple[int, ...], kind: OutcomeKind) -> None:
+    assert _outcome(Reply(400, 0.0, partial(*codes))).kind is kind
+
+
+def test_retry_info_in_the_body() -> None:
+    body = b'{"error":{"code":429,"message":"quota","details":[{"retryDelay":"13.5s"}]}}'
+    outcome = _outcome(Reply(429, 2.0, body))
+    assert (outcome.kind, outcome.retry_after_s) == (OutcomeKind.RETRY, 13.5)
+
+
+@pytest.mark.parametrize("url", ["", "host:80", "ftp://host", "http://"])
+def test_an_address_of_another_kind(url: str) -> None:
+    with pytest.raises(ValueError, match="http"):
+        HttpPost(url)
