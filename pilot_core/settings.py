@@ -6,10 +6,10 @@ in pilot3). `cli.py` reads the sources, `pilot.py --show-config` prints the
 result with the source of each value.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from pilot_core.base import text
 
 __all__ = ["IGNORED", "SETTINGS", "BadSetting", "Setting", "Value", "resolve"]
 
@@ -24,74 +24,6 @@ class Value:
 
     value: object
     source: str
-
-
-def _flag(text: str) -> bool:
-    word = text.strip().lower()
-    if word in ("yes", "true", "t", "y", "1", "on"):
-        return True
-    if word in ("no", "false", "f", "n", "0", "off"):
-        return False
-    raise ValueError("expected yes or no")
-
-
-def _size_mb(text: str) -> int:
-    """`2 GB`, `500 MB` or plain MB."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(kB|MB|GB|TB)?\s*", text, re.IGNORECASE)
-    if found is None:
-        raise ValueError("expected a size such as '2 GB'")
-    factor = {"kb": 1 / 1024, "mb": 1, "gb": 1024, "tb": 1024**2}[(found[2] or "MB").lower()]
-    return int(float(found[1]) * factor)
-
-
-def _kilobytes(text: str) -> int:
-    return int(text) * 1024
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("expected seconds, not negative")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("expected a number, not negative")
-    return value
-
-
-def _number(text: str) -> int:
-    return int(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part for part in re.split(r"[:,]", text.strip()) if part)
-
-
-def _urls(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        found = next((w for w in words if w.lower() == text.strip().lower()), None)
-        if found is None:
-            raise ValueError(f"expected one of {', '.join(words)}")
-        return found
-
-    return convert
-
-
-def _resource_type(text: str) -> str:
-    if text and not re.match(r"(SCORE|MCORE)(_|$)", text):
-        raise ValueError("expected SCORE, MCORE, SCORE_* or MCORE_*")
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +69,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "worker.lifetime_s",
         "longest life of the pilot",
-        _count,
+        text.count,
         flags=("-l", "--lifetime"),
         env=("PANDAPILOT_LIFETIME",),
         unit="s",
         env_wins=True,
     ),
     Setting("worker.pilot_user", "experiment", str.lower, flags=("--pilot-user",)),
-    Setting("worker.cleanup", "remove a job's folder once all of it is stored", _flag, flags=("--cleanup",)),
+    Setting(
+        "worker.cleanup", "remove a job's folder once all of it is stored", text.flag, flags=("--cleanup",)
+    ),
     Setting(
         "worker.send_worker_status",
         "do not tell the server that the worker started and finished",
@@ -152,18 +86,18 @@ SETTINGS: tuple[Setting, ...] = (
         const=False,
     ),
     Setting("worker.harvester_id", "Harvester instance", env=("HARVESTER_ID",)),
-    Setting("worker.worker_id", "Harvester's worker", _number, env=("HARVESTER_WORKER_ID", "workerID")),
+    Setting("worker.worker_id", "Harvester's worker", text.number, env=("HARVESTER_WORKER_ID", "workerID")),
     Setting("worker.scheduler_id", "schedulerID of job updates", env=("PANDA_JSID",)),
     Setting("worker.log_url", "URL of the worker's log", env=("GTAG",)),
     Setting("worker.hostname", "name of the node", env=("PANDA_HOSTNAME",)),
     Setting("worker.pod_name", "name of the pod", env=("POD_NAME", "HOSTNAME")),
     # the server
     Setting("cli.url", "PanDA server, with or without port", flags=("--url",), ini="Pilot.pandaserver"),
-    Setting("cli.port", "PanDA server's port if the URL has none", _count, flags=("-p", "--port")),
+    Setting("cli.port", "PanDA server's port if the URL has none", text.count, flags=("-p", "--port")),
     Setting(
         "server.api",
         "dialect: auto, v1 or legacy",
-        _one_of("auto", "v1", "legacy"),
+        text.one_of("auto", "v1", "legacy"),
         flags=("--panda-api",),
         env=("PANDA_API",),
     ),
@@ -173,17 +107,17 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("-z", "--noserverupdate"),
         const=False,
     ),
-    Setting("cli.proxy", "X.509 proxy", _path, env=("X509_USER_PROXY",)),
-    Setting("cli.cacert", "CA bundle, or a proxy file", _path, flags=("--cacert",)),
+    Setting("cli.proxy", "X.509 proxy", text.path, env=("X509_USER_PROXY",)),
+    Setting("cli.cacert", "CA bundle, or a proxy file", text.path, flags=("--cacert",)),
     Setting(
-        "server.ca_path", "folder of CA certificates", _path, flags=("--capath",), env=("X509_CERT_DIR",)
+        "server.ca_path", "folder of CA certificates", text.path, flags=("--capath",), env=("X509_CERT_DIR",)
     ),
     Setting("cli.token", "file name of the OIDC token", env=("OIDC_AUTH_TOKEN", "PANDA_AUTH_TOKEN")),
     Setting("server.token_origin", "vo.role of the token", env=("OIDC_AUTH_ORIGIN", "PANDA_AUTH_ORIGIN")),
     Setting("cli.token_dir", "folder of the token", env=("OIDC_AUTH_DIR", "PANDA_AUTH_DIR")),
     Setting("cli.token_key", "file with the key for fresh tokens", env=("PANDA_AUTH_TOKEN_KEY",)),
-    Setting("server.connect_s", "connecting", _seconds, ini="Pilot.http_connect_timeout", unit="s"),
-    Setting("server.read_s", "one answer", _seconds, ini="Pilot.http_maxtime", unit="s"),
+    Setting("server.connect_s", "connecting", text.seconds, ini="Pilot.http_connect_timeout", unit="s"),
+    Setting("server.read_s", "one answer", text.seconds, ini="Pilot.http_maxtime", unit="s"),
     # queue and storage data
     Setting(
         "info.queuedata_url",
@@ -205,85 +139,89 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "jobs.submit_mode",
         "PULL asks for jobs, PUSH finds one",
-        _one_of("PULL", "PUSH"),
+        text.one_of("PULL", "PUSH"),
         flags=("--harvester-submit-mode",),
     ),
     Setting(
         "jobs.requests",
         "requests without a job before the pilot ends",
-        _count,
+        text.count,
         flags=("-v", "--getjobrequests"),
     ),
     Setting(
-        "jobs.failures", "failed requests before the pilot ends", _count, flags=("-x", "--getjobfailures")
+        "jobs.failures", "failed requests before the pilot ends", text.count, flags=("-x", "--getjobfailures")
     ),
-    Setting("cli.datadir", "folder with pandaJobData.out", _path, flags=("--harvester-datadir",)),
+    Setting("cli.datadir", "folder with pandaJobData.out", text.path, flags=("--harvester-datadir",)),
     Setting(
         "cli.harvester_workdir",
         "Harvester's folder",
-        _path,
+        text.path,
         flags=("--harvester-workdir",),
         env=("HARVESTER_WORKDIR",),
     ),
-    Setting("jobs.resource_type", "resource type", _resource_type, flags=("--resource-type",)),
+    Setting("jobs.resource_type", "resource type", text.resource_type, flags=("--resource-type",)),
     Setting("jobs.job_type", "job type", flags=("--job-type",)),
     Setting("jobs.working_group", "working group", flags=("--working-group",)),
     Setting("jobs.country_group", "country group", flags=("--country-group",)),
-    Setting("jobs.allow_other_country", "jobs of other countries", _flag, flags=("--allow-other-country",)),
-    Setting("jobs.allow_same_user", "next job from the same task", _flag, flags=("--allow-same-user",)),
     Setting(
-        "jobs.min_free_mb", "free space needed to ask", _size_mb, ini="Pilot.free_space_limit", unit="MB"
+        "jobs.allow_other_country", "jobs of other countries", text.flag, flags=("--allow-other-country",)
     ),
-    Setting("jobs.max_jobs", "jobs before the pilot ends, 0 for any", _count, flags=("--max-jobs",)),
-    Setting("jobs.drain_file", "take no further job once it exists", _path, flags=("--drain-file",)),
+    Setting("jobs.allow_same_user", "next job from the same task", text.flag, flags=("--allow-same-user",)),
+    Setting(
+        "jobs.min_free_mb", "free space needed to ask", text.size_mb, ini="Pilot.free_space_limit", unit="MB"
+    ),
+    Setting("jobs.max_jobs", "jobs before the pilot ends, 0 for any", text.count, flags=("--max-jobs",)),
+    Setting("jobs.drain_file", "take no further job once it exists", text.path, flags=("--drain-file",)),
     # heartbeat
-    Setting("heartbeat.period_s", "between updates", _seconds, ini="Pilot.heartbeat", unit="s"),
-    Setting("heartbeat.debug_period_s", "in debug mode", _seconds, ini="Pilot.debug_heartbeat", unit="s"),
-    Setting("heartbeat.lost_s", "without an accepted update", _seconds, ini="Pilot.lost_heartbeat", unit="s"),
+    Setting("heartbeat.period_s", "between updates", text.seconds, ini="Pilot.heartbeat", unit="s"),
+    Setting("heartbeat.debug_period_s", "in debug mode", text.seconds, ini="Pilot.debug_heartbeat", unit="s"),
+    Setting(
+        "heartbeat.lost_s", "without an accepted update", text.seconds, ini="Pilot.lost_heartbeat", unit="s"
+    ),
     # payload
     Setting(
         "payload.engine",
         "auto, docker or process",
-        _one_of("auto", "docker", "process"),
+        text.one_of("auto", "docker", "process"),
         flags=("--engine",),
         env=("PILOT_ENGINE",),
     ),
     Setting(
         "payload.shared_root",
         "folder with the same path on the host",
-        _path,
+        text.path,
         flags=("--shared-root",),
         env=("PILOT_SHARED_ROOT",),
     ),
     Setting(
         "payload.base_urls",
         "where transformations may come from",
-        _urls,
+        text.words,
         flags=("-g", "--baseurls"),
         env=("PANDA_BASE_URLS",),
     ),
     Setting(
         "payload.pass_environment",
         "further variables for the payload, names or PREFIX_*",
-        _urls,
+        text.words,
         flags=("--pass-environment",),
         env=("PILOT_PASS_ENVIRONMENT",),
     ),
     Setting(
         "payload.grace_s",
         "between asking and killing a payload",
-        _seconds,
+        text.seconds,
         flags=("--payload-grace",),
         unit="s",
     ),
-    Setting("payload.pull_s", "longest image pull", _seconds, flags=("--pull-timeout",), unit="s"),
+    Setting("payload.pull_s", "longest image pull", text.seconds, flags=("--pull-timeout",), unit="s"),
     # real-time log
     Setting(
         "cli.use_realtime",
         "ship the payload's log while it runs",
         flags=("--use-realtime-logging",),
         const="yes",
-        convert=_flag,
+        convert=text.flag,
         env=("USE_REALTIME_LOGGING",),
     ),
     Setting(
@@ -294,15 +232,19 @@ SETTINGS: tuple[Setting, ...] = (
         ini="Pilot.rtlogging",
     ),
     Setting("realtime.logname", "log name", flags=("--realtime-logname",), env=("REALTIME_LOGNAME",)),
-    Setting("realtime.files", "files to ship", _names, env=("REALTIME_LOGFILES", "REALTIME_LOGFILE")),
+    Setting("realtime.files", "files to ship", text.names, env=("REALTIME_LOGFILES", "REALTIME_LOGFILE")),
     Setting(
-        "realtime.interval_s", "between looks at a file", _seconds, flags=("--realtime-interval",), unit="s"
+        "realtime.interval_s",
+        "between looks at a file",
+        text.seconds,
+        flags=("--realtime-interval",),
+        unit="s",
     ),
     # monitoring
     Setting(
         "monitor.sample_s",
         "between samples",
-        _seconds,
+        text.seconds,
         flags=("--sample-interval",),
         ini="Pilot.memory_usage_verification_time",
         unit="s",
@@ -310,28 +252,28 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "monitor.memory_grace_s",
         "above the memory limit before the kill",
-        _seconds,
+        text.seconds,
         flags=("--memory-grace",),
         unit="s",
     ),
     Setting(
         "monitor.looping_s",
         "silence that counts as looping",
-        _seconds,
+        text.seconds,
         ini="Pilot.looping_limit_default",
         unit="s",
     ),
     Setting(
         "monitor.free_mb",
         "free space while running",
-        _size_mb,
+        text.size_mb,
         ini="Pilot.free_space_limit_running",
         unit="MB",
     ),
     Setting(
         "monitor.output_bytes",
         "largest output",
-        _kilobytes,
+        text.kilobytes,
         ini="Pilot.local_size_limit_stdout",
         unit="bytes",
     ),
@@ -340,17 +282,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "storage.gcs_link",
         "kind of log URL: public or authenticated",
-        _one_of("public", "authenticated"),
+        text.one_of("public", "authenticated"),
         flags=("--log-url",),
         env=("PILOT_LOG_URL",),
     ),
-    Setting("storage.upload_bundle", "store log.tgz as well", _flag, flags=("--upload-bundle",)),
-    Setting("storage.cap_bytes", "largest log file stored whole", _count, flags=("--log-cap",), unit="bytes"),
+    Setting("storage.upload_bundle", "store log.tgz as well", text.flag, flags=("--upload-bundle",)),
+    Setting(
+        "storage.cap_bytes", "largest log file stored whole", text.count, flags=("--log-cap",), unit="bytes"
+    ),
     # wrap-up
-    Setting("wrapup.drain_s", "last log records", _seconds, flags=("--drain-timeout",), unit="s"),
-    Setting("wrapup.upload_s", "upload of logs", _seconds, flags=("--upload-timeout",), unit="s"),
-    Setting("wrapup.final_s", "final report", _seconds, flags=("--final-timeout",), unit="s"),
-    Setting("wrapup.preempt_s", "everything after SIGTERM", _seconds, flags=("--preempt-budget",), unit="s"),
+    Setting("wrapup.drain_s", "last log records", text.seconds, flags=("--drain-timeout",), unit="s"),
+    Setting("wrapup.upload_s", "upload of logs", text.seconds, flags=("--upload-timeout",), unit="s"),
+    Setting("wrapup.final_s", "final report", text.seconds, flags=("--final-timeout",), unit="s"),
+    Setting(
+        "wrapup.preempt_s", "everything after SIGTERM", text.seconds, flags=("--preempt-budget",), unit="s"
+    ),
 )
 
 

@@ -17,7 +17,8 @@ from pilot_core.base.clock import Clock
 from pilot_core.logship.checkpoint import Checkpoint, Place
 from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCounts, Sink
 from pilot_core.logship.delivery import Delivery, DeliveryPolicy
-from pilot_core.logship.tail import Commit, Tail, TailedFile
+from pilot_core.logship.tail import Tail
+from pilot_core.logship.tailed import Commit, TailedFile
 
 __all__ = ["LogShipper", "ShipSettings"]
 

@@ -178,7 +178,12 @@ def test_a_name_that_is_none(engine: DockerEngine) -> None:
 def test_a_cancel_is_heard_at_once_and_ends_the_pull(registry: Registry, engine: DockerEngine) -> None:
     registry.go_on.clear()
     cancelled = threading.Event()
-    cancel = threading.Thread(target=lambda: registry.stalled.wait(20) and cancelled.set())
+
+    def cancel_when_stalled() -> None:
+        registry.stalled.wait(20)
+        cancelled.set()
+
+    cancel = threading.Thread(target=cancel_when_stalled)
     cancel.start()
     with pytest.raises(Cancelled, match="was cancelled"):
         engine.ensure_image(registry.image, timeout_s=60, on_progress=print, cancelled=cancelled)

@@ -1,4 +1,4 @@
-"""`pilot3.tar.gz`: made by the script, fetched over HTTP, started as wrappers in the field start it."""
+"""`pilot3.tar.gz`: made, fetched over HTTP, started as wrappers in the field do."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def panda(tmp_path: Path, tarball: Path) -> Iterator[LocalPanda]:
-    """A server whose queue ends a pilot after one job, as a small timefloor does; it serves the tarball."""
+    """A server that has the tarball, and a queue whose pilots take one job."""
     with LocalPanda(tmp_path / "panda") as server:
         server.cric.add_queue(QUEUE, timefloor=0)
         shutil.copy(tarball, server.folder / "cache")
@@ -52,7 +52,7 @@ def panda(tmp_path: Path, tarball: Path) -> Iterator[LocalPanda]:
 
 @pytest.fixture
 def unpacked(tmp_path: Path, panda: LocalPanda) -> Path:
-    """A worker's folder with `pilot3/` in it, fetched and unpacked as wrappers do it."""
+    """A worker's folder with `pilot3/`, fetched and unpacked as wrappers do it."""
     folder = tmp_path / "worker"
     folder.mkdir()
     with urllib.request.urlopen(f"{panda.url}/cache/pilot3.tar.gz", timeout=20) as answer:
@@ -81,7 +81,7 @@ def environment(panda: LocalPanda, **more: str) -> dict[str, str]:
 
 
 def rubins_options(url: str, *, realtime: str = "", mode: str = "PULL", datadir: str = "") -> list[str]:
-    """Options as Rubin's starter and wrapper of 2022 pass them, in their order and with their repeats."""
+    """As Rubin's starter and wrapper of 2022 pass them: their order, their repeats."""
     words = f"-q {QUEUE} -i PR -j managed --pilot-user=rubin -x 3 -v 5 --resource-type SCORE".split()
     if realtime:
         words += ["--use-realtime-logging", "--realtime-logging-server", realtime]

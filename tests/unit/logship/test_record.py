@@ -1,6 +1,8 @@
 """Lines of the payload's log -> entries."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -328,3 +330,30 @@ def test_cost_of_the_common_line_stays_small() -> None:
     for line in lines:
         jsontext.loads(line)
     assert ours < 30 * (time.process_time() - start)
+
+
+WITHOUT_ORJSON = """
+import runpy, sys
+sys.modules["orjson"] = None
+sys.path.insert(0, sys.argv[2])
+here = runpy.run_path(sys.argv[1])
+assert here["jsontext"].loads is here["jsontext"].loads_plain
+data = sys.stdin.buffer.read()
+for entry in here["feed"](data, limit=5000):
+    print(entry)
+"""
+
+
+def test_without_orjson_the_entries_are_the_same() -> None:
+    odd = b"".join(line for line, _ in TEXTS.values() if b"\r" not in line)
+    big = json.dumps({"message": "é" * 9000, "n": 1.5, "TaskID": "forged"}).encode() + b"\n"
+    data = CURRENT * 2 + OLD * 2 + odd + big + CURRENT[:-1] + OLD
+    script = Path(__file__)
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ORJSON, str(script), str(script.parents[3])],
+        input=data,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert found.stdout.decode().splitlines() == [str(entry) for entry in feed(data, limit=5000)]
