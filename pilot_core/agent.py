@@ -1,15 +1,19 @@
 """The pilot's life: next job, run it, wrap it up; and when to stop asking.
 
-Runs in the main thread. Whatever may block (asking the server) happens in a
-thread of a `Scope`; the main thread only waits for its inbox, so that a signal
-is heard at once in every phase.
+Runs in the main thread. Whatever may block (the server, queue data, engines)
+happens in a thread of a `Scope`; the main thread only waits for its inbox, so
+that a signal is heard at once in every phase. From a signal on one allowance
+of time bounds all that is left to do.
 """
 
 import logging
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 from pilot_core import loglines
 from pilot_core.base.budget import Budget, BudgetSpent
@@ -18,20 +22,24 @@ from pilot_core.base.inbox import Inbox
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_paths
 from pilot_core.config import Config
-from pilot_core.errors import BadJob, NodeError, PilotError, ServerError, SetupError
+from pilot_core.errors import BadJob, NodeError, PilotError, ServerError, ServerRefused, SetupError
 from pilot_core.info.contract import Information
-from pilot_core.jobrun import Drain, JobOutcome, JobRun, JobTools, PilotEvent, Signal
+from pilot_core.jobrun import CENTURY_S, Drain, JobOutcome, JobRun, JobTools, PilotEvent, Signal
 from pilot_core.jobs.contract import JobSource
 from pilot_core.ledger import HeldJob, last_report
+from pilot_core.machine import Signalled
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
+from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
 from pilot_core.model.report import JobReport, JobState, WorkerState
 from pilot_core.wrapup import deliver
 
-__all__ = ["Agent", "Asked"]
+__all__ = ["Agent", "Answer"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Worker status is a courtesy: it may not cost more than this.
 WORKER_STATUS_S = 15.0
@@ -46,21 +54,41 @@ LAST_ANSWER_S = 3.0
 #: A failed report for a job that was never run, or of an earlier life.
 LAST_WORD_S = 60.0
 
+#: Storing the logs of an earlier life.
+EARLIER_LOGS_S = 60.0
+
 #: With less than this left to live the pilot asks for no further job.
 SHORTEST_JOB_S = 300.0
 
 TICK_S = 10.0
 
+#: For the end of a thread that has answered, or whose answer nobody waits for.
+JOIN_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The answer to a request for a job: a job, nothing, or a failure."""
+class Answer:
+    """What a thread of the agent brings back: a value or a failure.
 
-    job: Job | None = None
-    error: PilotError | None = None
+    `question` is the thread's own mark: an answer that nobody waits for any
+    more may come while another one is waited for.
+    """
+
+    question: object
+    value: object = None
+    error: Exception | None = None
 
 
-AgentEvent = PilotEvent | Asked
+AgentEvent = PilotEvent | Answer
+
+
+class Killed(Exception):
+    """A signal ends the pilot; `late` is the answer that still came, if one did."""
+
+    def __init__(self, why: Signalled, late: object) -> None:
+        super().__init__(why.diag)
+        self.why = why
+        self.late = late
 
 
 class Agent:
@@ -93,6 +121,9 @@ class Agent:
         self._inbox = inbox
         self._clock = clock
         self._born = clock.monotonic()
+        # Shortened by the first signal; every request of the agent is a part of it.
+        self._whole = Budget(clock, CENTURY_S, "pilot")
+        self._drain = False
         self._jobs_done = 0
 
     def run(self) -> ErrorCode:
@@ -101,42 +132,105 @@ class Agent:
             scope.spawn("worker-status", self._tell_worker, WorkerState.STARTED)
             try:
                 code = self._live()
+            except Killed as err:
+                code = err.why.code
             except PilotError as err:
                 log.error("%s", err)
                 code = err.code
-        self._tell_worker(WorkerState.FINISHED)
+            except Exception:
+                log.exception("the pilot ends for a mistake of its own")
+                code = ErrorCode.UNKNOWNEXCEPTION
+            scope.stop(min(WORKER_STATUS_S, self._whole.left + JOIN_S))
+        try:
+            self._attend("farewell", lambda _: self._tell_worker(WorkerState.FINISHED))
+        except Killed as err:
+            code = code or err.why.code
         return code
 
     def _live(self) -> ErrorCode:
-        queue = self._information.queue(
-            self._config.worker.queue, budget=Budget(self._clock, INFO_S, "queue data")
-        )
-        self._check_queue(queue)
-        self._settle_earlier_life()
-        self._open_engines()
-        source = self._make_source(queue)
-        while True:
+        queue, source = self._attend("start", self._start)
+        while not (reason := self._reason_to_end(queue, source)):
             self._check_space()
             asked_s = self._clock.time()
-            answer = self._ask(source)
-            if isinstance(answer, ErrorCode):
-                return answer
-            if answer is None:
+            job = self._next_job(source)
+            if job is None:
                 return ErrorCode.NONE
-            outcome = self._work(answer, queue, asked_s)
+            outcome = self._work(job, queue, asked_s)
             if outcome.signal:
                 return outcome.signal
-            reason = self._reason_to_end(queue, source, drain=outcome.drain)
-            if reason:
-                log.info("no further job: %s", reason)
-                return ErrorCode.NONE
+            if not outcome.delivered:
+                # The ledger has room for one job, and this one's report is owed
+                # still: by the starter, or by the next pilot here.
+                return ErrorCode.COMMUNICATIONFAILURE
+            self._drain = self._drain or outcome.drain
+        log.info("no further job: %s", reason)
+        return ErrorCode.NONE
+
+    def _attend(self, name: str, work: Callable[[threading.Event], T]) -> T:
+        """What `work` returns or raises, done in a thread: signals are heard here.
+
+        `work` gets an event that is set when it should come to an end.
+
+        Raises
+        ------
+        Killed
+            A signal came; the answer was waited for `LAST_ANSWER_S` seconds more.
+        """
+        question = object()
+        killed: Signalled | None = None
+        limit = self._whole
+        late: object = None
+        with Scope("agent", clock=self._clock, join_s=JOIN_S) as scope:
+            scope.spawn(name, self._answer, question, work, scope.stopping)
+            while not limit.spent:
+                self._tools.alive()
+                event = self._inbox.get(min(TICK_S, limit.left))
+                if isinstance(event, Signal):
+                    killed = killed or self._tools.why(event)
+                    scope.stopping.set()
+                    self._whole.shorten(killed.seconds)
+                    limit = limit.part(LAST_ANSWER_S, "last answer")
+                elif isinstance(event, Drain):
+                    self._drain = True
+                    scope.stopping.set()
+                elif isinstance(event, Answer) and event.question is question:
+                    late = event
+                    break
+        if killed is not None or not isinstance(late, Answer):
+            raise Killed(killed or Signalled(ErrorCode.NONE, "the time is over", 0.0), late)
+        if late.error is not None:
+            raise late.error
+        return late.value  # type: ignore[return-value]
+
+    def _answer(
+        self, question: object, work: Callable[[threading.Event], object], stop: threading.Event
+    ) -> None:
+        try:
+            answer = Answer(question, value=work(stop))
+        except Exception as err:  # noqa: BLE001 - raised again where it is waited for
+            answer = Answer(question, error=err)
+        self._inbox.put(answer)
 
     # --- before the first job -----------------------------------------------
+
+    def _start(self, stop: threading.Event) -> tuple[Queue, JobSource]:
+        """What an earlier pilot left, then the queue and where its jobs come from."""
+        held = self._tools.ledger.held()
+        try:
+            self._open_engines()
+        finally:
+            if held is not None:
+                self._settle(held, stop)
+        queue = self._information.queue(
+            self._config.worker.queue, budget=self._whole.part(INFO_S, "queue data")
+        )
+        self._check_queue(queue)
+        return queue, self._make_source(queue)
 
     def _tell_worker(self, state: WorkerState) -> None:
         if not self._config.worker.send_worker_status:
             return
-        budget = Budget(self._clock, WORKER_STATUS_S, "worker status")
+        budget = self._whole.part(WORKER_STATUS_S, "worker status")
         try:
             self._tools.server.update_worker(
                 state,
@@ -165,85 +259,86 @@ class Agent:
                 ErrorCode.NOLOCALSPACE,
             )
 
-    def _settle_earlier_life(self) -> None:
-        """Send the last word for a job that an earlier pilot in this directory left open."""
-        held = self._tools.ledger.held()
-        if held is None:
-            return
+    def _settle(self, held: HeldJob, stop: threading.Event) -> None:
+        """Logs and last word of a job that an earlier pilot in this directory left.
+
+        Raises
+        ------
+        ServerError, SetupError
+            It could not be delivered, or that pilot still runs: no job may be
+            taken, since the ledger has room for one.
+        """
         if held.owner_alive():
             raise SetupError(
                 f"{self._tools.ledger.path} belongs to the running pilot {held.pid}", ErrorCode.GENERALERROR
             )
-        if self._last_word(held):
-            self._tools.ledger.clear()
-
-    def _last_word(self, held: HeldJob) -> bool:
         diag = f"the pilot (pid {held.pid}) died while the job was at stage {held.stage!r}"
         report = last_report(held, code=ErrorCode.KILLSIGNAL, diag=diag, end_s=self._clock.time())
         log.warning(
             "job %d of an earlier life is reported %s: %s", report.panda_id, report.state, report.diag
         )
-        return self._deliver(report)
+        url = self._store_earlier_logs(held)
+        if url:
+            report = replace(report, pilot_id=f"{url}|{report.pilot_id.partition('|')[2]}")
+        self._deliver(report, stop)
+        self._tools.ledger.clear()
 
-    def _deliver(self, report: JobReport) -> bool:
-        budget = Budget(self._clock, LAST_WORD_S, "last word")
+    def _store_earlier_logs(self, held: HeldJob) -> str:
+        """The URL of that job's log, empty if it could not be stored."""
+        if not held.log_prefix:
+            return ""
+        paths = JobPaths(self._config.worker.home, Path(held.work), Path(held.shared))
         try:
-            deliver(self._tools.server, report, budget=budget, stop=threading.Event())
-        except (ServerError, BudgetSpent) as err:
-            log.error("the report of job %d was not delivered: %s", report.panda_id, err)
-            return False
-        return True
+            uploader = self._tools.uploader_for(held.copytool, held.log_prefix, paths)
+            files = self._tools.experiment.log_files(paths)
+            done = uploader.upload(files, budget=self._whole.part(EARLIER_LOGS_S, "earlier logs"))
+        except PilotError as err:
+            log.error("the logs of that job are not stored: %s", err)
+            return ""
+        for path, why in done.failed.items():
+            log.error("%s of that job is not stored: %s", path.name, why)
+        if self._config.worker.cleanup and not done.failed:
+            self._remove(paths)
+        stored = done.stored.get(paths.log)
+        return (stored.public_url or stored.url) if stored is not None else ""
+
+    def _deliver(self, report: JobReport, stop: threading.Event) -> None:
+        """Send a last word; one that the server will never take is as good as sent.
+
+        Raises
+        ------
+        ServerError
+            It was not delivered.
+        """
+        budget = self._whole.part(LAST_WORD_S, "last word")
+        try:
+            deliver(self._tools.server, report, budget=budget, stop=stop)
+        except ServerRefused as err:
+            log.error("the server refuses the last word of job %d: %s", report.panda_id, err)
+        except BudgetSpent as err:
+            raise ServerError(str(err)) from err
 
     # --- asking -------------------------------------------------------------
 
-    def _ask(self, source: JobSource) -> Job | ErrorCode | None:
-        """A job, the code to end with, or None for an ordinary end without a job."""
-        with Scope("ask", clock=self._clock, join_s=LAST_ANSWER_S) as scope:
-            scope.spawn("source", self._ask_source, source, scope.stopping)
-            drain = False
-            while True:
-                self._tools.alive()
-                event = self._inbox.get(TICK_S)
-                if isinstance(event, Asked):
-                    return self._answer(event)
-                if isinstance(event, Signal):
-                    scope.stopping.set()
-                    return self._die_idle(event)
-                if isinstance(event, Drain) and not drain:
-                    drain = True
-                    scope.stopping.set()
-
-    def _ask_source(self, source: JobSource, stop: threading.Event) -> None:
-        budget = Budget(self._clock, max(0.0, self._left_s()), "asking for a job")
+    def _next_job(self, source: JobSource) -> Job | None:
         try:
-            answer = Asked(job=source.next(budget=budget, stop=stop))
-        except PilotError as err:
-            answer = Asked(error=err)
-        except BudgetSpent as err:
-            answer = Asked(error=ServerError(str(err)))
-        except Exception as err:
-            self._inbox.put(
-                Asked(error=PilotError(f"{type(err).__name__}: {err}", ErrorCode.UNKNOWNEXCEPTION))
-            )
+            return self._attend("source", partial(self._ask, source))
+        except Killed as err:
+            # A job that is just being handed out is given back.
+            if isinstance(err.late, Answer) and isinstance(err.late.value, Job):
+                self._refuse(err.late.value.panda_id, err.late.value.attempt, err.why.code, err.why.diag)
             raise
-        self._inbox.put(answer)
 
-    def _answer(self, asked: Asked) -> Job | None:
-        if asked.error is None:
-            return asked.job
-        if isinstance(asked.error, BadJob) and asked.error.panda_id is not None:
-            self._refuse(asked.error.panda_id, asked.error.attempt or 0, asked.error.code, asked.error.diag)
-        raise asked.error
-
-    def _die_idle(self, signal: Signal) -> ErrorCode:
-        """A signal between jobs; a job that is just being handed out is given back."""
-        why = self._tools.why(signal)
-        late = self._inbox.get(LAST_ANSWER_S)
-        while late is not None and not isinstance(late, Asked):
-            late = self._inbox.get(LAST_ANSWER_S)
-        if isinstance(late, Asked) and late.job is not None:
-            self._refuse(late.job.panda_id, late.job.attempt, why.code, why.diag)
-        return why.code
+    def _ask(self, source: JobSource, stop: threading.Event) -> Job | None:
+        budget = self._whole.part(max(0.0, self._left_s()), "asking for a job")
+        try:
+            return source.next(budget=budget, stop=stop)
+        except BadJob as err:
+            if err.panda_id is not None:
+                self._refuse(err.panda_id, err.attempt or 0, err.code, err.diag)
+            raise
+        except BudgetSpent as err:
+            raise ServerError(str(err)) from err
 
     def _refuse(self, panda_id: int, attempt: int, code: ErrorCode, diag: str) -> None:
         """Report a job failed that we took and will not run."""
@@ -260,37 +355,74 @@ class Agent:
             diag=diag,
         )
         loglines.add_error_codes(code, diag)
-        self._deliver(report)
+        try:
+            self._deliver(report, threading.Event())
+        except ServerError as err:
+            log.error("the report of job %d was not delivered: %s", panda_id, err)
 
     # --- one job ------------------------------------------------------------
 
     def _work(self, job: Job, queue: Queue, asked_s: float) -> JobOutcome:
         paths = job_paths(job, home=self._config.worker.home, shared_root=self._config.payload.shared_root)
-        if self._config.worker.id_file is not None:
-            with self._config.worker.id_file.open("a") as out:
-                out.write(f"{job.panda_id}\n")
+        self._write_id(job)
         run = JobRun(
             job,
             queue,
             paths,
             asked_s=asked_s,
+            whole=self._whole,
             tools=self._tools,
             config=self._config,
             inbox=self._job_inbox(),
         )
-        outcome = run.run()
+        try:
+            outcome = run.run()
+        except Exception as err:
+            self._give_up(job, run, err)
+            raise
         self._jobs_done += 1
         log.info("job %d ended %s with code %d", job.panda_id, outcome.state, outcome.code)
-        if self._config.worker.cleanup and outcome.delivered and outcome.complete:
-            shutil.rmtree(paths.work, ignore_errors=True)
-            shutil.rmtree(paths.shared, ignore_errors=True)
-        elif not outcome.complete:
+        if not outcome.complete:
             log.warning("%s is kept: not everything of it could be stored", paths.work)
+        elif self._config.worker.cleanup and outcome.delivered:
+            self._remove(paths)
         return outcome
 
+    def _give_up(self, job: Job, run: JobRun, err: Exception) -> None:
+        """The job's own loop failed: its end is told with what the ledger knows."""
+        if run.delivered:
+            return
+        diag = err.diag if isinstance(err, PilotError) else f"{type(err).__name__}: {err}"
+        code = err.code if isinstance(err, PilotError) else ErrorCode.INTERNALPILOTPROBLEM
+        held = self._tools.ledger.held()
+        if held is None or held.report.panda_id != job.panda_id:
+            self._refuse(job.panda_id, job.attempt, code, diag)
+            return
+        report = last_report(held, code=code, diag=diag, end_s=self._clock.time())
+        try:
+            self._deliver(report, threading.Event())
+        except ServerError as fault:
+            log.error("the report of job %d was not delivered: %s", job.panda_id, fault)
+        else:
+            self._tools.ledger.clear()
+
+    def _write_id(self, job: Job) -> None:
+        path = self._config.worker.id_file
+        if path is None:
+            return
+        try:
+            with path.open("a") as out:
+                out.write(f"{job.panda_id}\n")
+        except OSError as err:
+            log.warning("%s: %s", path, err.strerror)
+
+    def _remove(self, paths: JobPaths) -> None:
+        shutil.rmtree(paths.work, ignore_errors=True)
+        shutil.rmtree(paths.shared, ignore_errors=True)
+
     def _job_inbox(self) -> Inbox[PilotEvent]:
-        # The same inbox: `Asked` cannot arrive while a job runs, since the
-        # asking thread has ended.
+        # The same inbox: an `Answer` cannot arrive while a job runs, since the
+        # thread that asked has given its one.
         return self._inbox  # type: ignore[return-value]
 
     # --- when to end --------------------------------------------------------
@@ -298,18 +430,22 @@ class Agent:
     def _left_s(self) -> float:
         return self._config.worker.lifetime_s - (self._clock.monotonic() - self._born)
 
-    def _reason_to_end(self, queue: Queue, source: JobSource, *, drain: bool) -> str:
-        """Why no further job is asked for; empty if one is."""
+    def _reason_to_end(self, queue: Queue, source: JobSource) -> str:
+        """Why no further job, or none at all, is asked for; empty if one is."""
+        again = self._jobs_done > 0
         age = self._clock.monotonic() - self._born
         drain_file = self._config.jobs.drain_file
         limit = queue.maxtime_s - age if queue.maxtime_s else self._left_s()
         reasons = (
-            (drain, "drain was asked for"),
+            (self._drain, "drain was asked for"),
             (drain_file is not None and drain_file.exists(), f"{drain_file} exists"),
-            (not source.renewable, "one job per pilot in PUSH mode"),
-            (queue.timefloor_s == 0, f"queue {queue.name} has no timefloor"),
-            (age > queue.timefloor_s, f"the pilot is {age:.0f} s old, timefloor is {queue.timefloor_s} s"),
-            (limit < SHORTEST_JOB_S, f"{limit:.0f} s are left to live"),
+            (again and not source.renewable, "one job per pilot in PUSH mode"),
+            (again and queue.timefloor_s == 0, f"queue {queue.name} has no timefloor"),
+            (
+                again and age > queue.timefloor_s,
+                f"the pilot is {age:.0f} s old, timefloor is {queue.timefloor_s} s",
+            ),
+            (again and limit < SHORTEST_JOB_S, f"{limit:.0f} s are left to live"),
             (0 < self._config.jobs.max_jobs <= self._jobs_done, f"{self._jobs_done} jobs done"),
         )
         return next((text for true, text in reasons if true), "")

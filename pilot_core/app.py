@@ -5,6 +5,7 @@ Tables map the words of queues and options (copytool `gs`, engine `docker`,
 file there.
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -31,7 +32,7 @@ from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log, setup_logging
 from pilot_core.base.redact import Redactor
 from pilot_core.compile import FAMILY
-from pilot_core.config import Config, PayloadConfig, StorageConfig
+from pilot_core.config import Config, PayloadConfig
 from pilot_core.debugging import debug_output
 from pilot_core.errors import NodeError, PilotError, SetupError, StorageError
 from pilot_core.experiments.contract import Experiment
@@ -44,6 +45,7 @@ from pilot_core.jobrun import Drain, JobTools, Signal
 from pilot_core.jobs.contract import JobSource
 from pilot_core.jobs.pull import PullSource
 from pilot_core.jobs.pushed import PushedSource
+from pilot_core.ledger import FILE_NAME as LEDGER
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
 from pilot_core.logship.contract import Sink
@@ -65,17 +67,18 @@ from pilot_core.monitor.output import OutputMonitor
 from pilot_core.monitor.prmon import PrmonMonitor
 from pilot_core.monitor.prmon_writer import PrmonWriter
 from pilot_core.monitor.sampler import Sampler
-from pilot_core.monitor.shutdown import PreemptionNotice
+from pilot_core.monitor.shutdown import PREEMPTED_URL, PreemptionNotice
 from pilot_core.pulse import Pulse
 from pilot_core.server.client import PandaServer
 from pilot_core.server.contract import JobRequest, Server
+from pilot_core.server.harvester import HARVESTER_NAMES, PILOT3_NAMES, HarvesterServer
+from pilot_core.server.renewing import RenewingServer
 from pilot_core.server.silent import SilentServer
 from pilot_core.storage.bundle import make_bundle
 from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.destination import Destination, choose_endpoint, destination
-from pilot_core.storage.gcs import GcsTool
-from pilot_core.storage.local import LocalTool
 from pilot_core.storage.logs import LogUploader
+from pilot_core.storage.tools import COPYTOOLS
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
 
@@ -86,13 +89,6 @@ log = logging.getLogger(__name__)
 EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
     "rubin": lambda names: RubinExperiment(pass_environment=names),
     "generic": lambda names: GenericExperiment(pass_environment=names),
-}
-
-COPYTOOLS: Mapping[str, Callable[[StorageConfig, Clock], CopyTool]] = {
-    "gs": lambda cfg, clock: GcsTool(clock=clock, endpoint=cfg.gcs_endpoint, link=cfg.gcs_link),
-    "mv": lambda _, clock: LocalTool(clock=clock, name="mv"),
-    "cp": lambda _, clock: LocalTool(clock=clock, name="cp"),
-    "local": lambda _, clock: LocalTool(clock=clock),
 }
 
 #: Activities for logs, the first that the queue knows counts (pilot3's order).
@@ -108,6 +104,9 @@ ENDING_SIGNALS = {
     signal.SIGXCPU: ErrorCode.SIGXCPU,
     signal.SIGUSR1: ErrorCode.SIGUSR1,
 }
+
+#: Where a job's logs go: storage data from all sources.
+STORAGE_DATA_S = 60.0
 
 #: Asking the metadata server why costs at most this of the time that is left.
 WHY_S = 0.7
@@ -127,20 +126,31 @@ def run(argv: Sequence[str]) -> int:
     config = invocation.config
     setup_logging(debug=config.worker.debug, redactor=redactor)
     faulthandler.enable()
-    try:
-        config.worker.home.mkdir(parents=True, exist_ok=True)
-        os.chdir(config.worker.home)
-    except OSError as err:
-        log.error("work directory %s: %s", config.worker.home, err.strerror)
-        return exit_code(ErrorCode.MKDIR)
-    with file_log(config.worker.home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor):
+    launched = Path.cwd()
+    home = config.worker.home
+    with contextlib.ExitStack() as stack:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            os.chdir(home)
+            stack.enter_context(
+                file_log(home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor)
+            )
+        except OSError as err:
+            log.error("work directory %s: %s", home, err.strerror)
+            return exit_code(ErrorCode.MKDIR)
         _banner(config, invocation.remarks)
         code = _live(config, redactor)
         shell = exit_code(code)
         loglines.pilot_finished(code, shell)
-    if config.worker.cleanup and config.worker.home != Path.cwd() and code is ErrorCode.NONE:
-        shutil.rmtree(config.worker.home, ignore_errors=True)
+    os.chdir(launched)
+    if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
+        shutil.rmtree(home, ignore_errors=True)
     return shell
+
+
+def _owes(home: Path) -> bool:
+    """True if the server or the storage does not have all of a job that ran here."""
+    return (home / LEDGER).exists() or any(home.glob("PanDA_Pilot-*"))
 
 
 def _banner(config: Config, remarks: Sequence[str]) -> None:
@@ -157,19 +167,19 @@ def _banner(config: Config, remarks: Sequence[str]) -> None:
 
 def _live(config: Config, redactor: Redactor) -> ErrorCode:
     try:
-        pilot = Pilot(config, redactor=redactor, clock=SystemClock())
+        with Pilot(config, redactor=redactor, clock=SystemClock()) as pilot:
+            return pilot.agent.run()
     except PilotError as err:
         log.error("%s", err)
         return err.code
-    pilot.listen()
-    try:
-        return pilot.agent.run()
-    finally:
-        pilot.close()
 
 
 class Pilot:
-    """All objects of one pilot."""
+    """All objects of one pilot.
+
+    Within the `with` block its directory is claimed and signals are heard; the
+    end of the block lets go of connections and of our mark on this node.
+    """
 
     def __init__(self, config: Config, *, redactor: Redactor, clock: Clock) -> None:
         self.config = config
@@ -191,6 +201,8 @@ class Pilot:
         self._copytools: dict[str, CopyTool] = {}
         self._signals = 0
         self._born = clock.monotonic()
+        self._ledger = Ledger(config.worker.home)
+        self._stack = contextlib.ExitStack()
         self.agent = Agent(
             config=config,
             tools=self._tools(),
@@ -202,7 +214,20 @@ class Pilot:
         )
 
     def _connect(self) -> Server:
-        """The server, or with -z what stands in for it."""
+        """The server, with Harvester's files beside it where there is a shared folder."""
+        harvester = self.config.harvester
+        if harvester.folder is None:
+            return self._panda()
+        return HarvesterServer(
+            self._panda(),
+            harvester.folder,
+            clock=self.clock,
+            names=PILOT3_NAMES if harvester.names == "pilot3" else HARVESTER_NAMES,
+            attributes=harvester.attributes,
+            files=harvester.files,
+        )
+
+    def _panda(self) -> Server:
         worker = self.config.worker
         if not self.config.server.talk:
             return SilentServer(worker.home / "heartbeat.json")
@@ -210,7 +235,7 @@ class Pilot:
             self.config.server, clock=self.clock, harvester_id=worker.harvester_id, worker_id=worker.worker_id
         )
         self._check_credentials(server)
-        return server
+        return RenewingServer(server, clock=self.clock) if self.config.server.renew_token else server
 
     def _check_credentials(self, server: PandaServer) -> None:
         """Say now what would fail at the first request, or soon; raises NotAuthorised."""
@@ -220,22 +245,29 @@ class Pilot:
         elif left is not None:
             log.info("the credential for the PanDA server is valid for %.1f h", left / 3600)
 
-    def listen(self) -> None:
+    def __enter__(self) -> "Pilot":
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._ledger.claimed())
+            stack.callback(self.server.close)
+            stack.enter_context(self.engines)
+            self._stack = stack.pop_all()
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _listen(self) -> None:
         """Signals become events; the handler does nothing else."""
         for number in ENDING_SIGNALS:
             signal.signal(number, lambda n, _: self.inbox.put(Signal(n)))
         signal.signal(signal.SIGUSR2, lambda _, __: self.inbox.put(Drain()))
 
-    def close(self) -> None:
-        """Let go of connections."""
-        self.server.close()
-        self.engines.close()
-
     def _tools(self) -> JobTools:
         return JobTools(
             server=self.server,
             experiment=self.experiment,
-            ledger=Ledger(self.config.worker.home),
+            ledger=self._ledger,
             redactor=self.redactor,
             clock=self.clock,
             node=self.node,
@@ -245,6 +277,7 @@ class Pilot:
             watch_for=self._watch,
             wrapper_for=self._wrapper,
             log_prefix_for=self._log_place,
+            uploader_for=self._uploader,
             debug_output=debug_output,
             alive=Pulse(self.config.worker.home, self.clock).beat,
             why=self._why,
@@ -257,6 +290,10 @@ class Pilot:
             return PushedSource(self.config.jobs, home=self.config.worker.home, clock=self.clock)
 
         def acquire(*, budget: Budget, stop: threading.Event) -> Mapping[str, object] | None:
+            load, most = os.getloadavg()[0], self.node.cores * self.config.jobs.load_factor
+            if self.config.jobs.wait_for_load and load > most:
+                log.info("not asking for a job: load %.1f is above %.1f", load, most)
+                return None
             return self.server.acquire_job(self._request(queue), budget=budget, stop=stop)
 
         return PullSource(acquire, config=self.config.jobs, clock=self.clock)
@@ -287,15 +324,19 @@ class Pilot:
         number = signal.Signals(event.number)
         self._signals += 1
         wrapup = self.config.wrapup
+        began = self.clock.monotonic()
         if self._signals > 1:
             return Signalled(
                 ENDING_SIGNALS[number], f"killed by a second signal, {number.name}", wrapup.hasty_s
             )
         code, diag = ENDING_SIGNALS[number], f"the pilot was killed by signal {number.name}"
         if number is signal.SIGTERM and self.config.worker.batch_type == "Kubernetes":
-            if PreemptionNotice(timeout_s=WHY_S).preempted():
+            notice = PreemptionNotice(wrapup.metadata_url or PREEMPTED_URL, timeout_s=WHY_S)
+            if notice.preempted():
                 code, diag = ErrorCode.PREEMPTION, "the node is being preempted (metadata server)"
-        return Signalled(code, diag, wrapup.preempt_s)
+        # Whoever counts our time does so from the signal.
+        asked_s = self.clock.monotonic() - began
+        return Signalled(code, diag, max(1.0, wrapup.preempt_s - asked_s))
 
     # --- logs and watching --------------------------------------------------
 
@@ -373,10 +414,9 @@ class Pilot:
 
     # --- storage ------------------------------------------------------------
 
-    def _log_destination(self, job: Job, queue: Queue) -> Destination:
+    def _log_destination(self, job: Job, queue: Queue, budget: Budget) -> Destination:
         asked = job.log.endpoint if job.log is not None else ""
         endpoint = choose_endpoint(queue, LOG_ACTIVITIES, asked=asked)
-        budget = Budget(self.clock, 60.0, "storage data")
         storage = self.information.storage(endpoint.name, budget=budget)
         return destination(
             queue,
@@ -388,33 +428,36 @@ class Pilot:
             own_folder=True,
         )
 
-    def _copytool(self, name: str) -> CopyTool:
-        """One tool of a kind per pilot: it keeps its connections from job to job."""
-        if name not in self._copytools:
-            self._copytools[name] = COPYTOOLS[name](self.config.storage, self.clock)
-        return self._copytools[name]
-
-    def _log_place(self, job: Job, queue: Queue) -> tuple[str, str]:
+    def _log_place(self, job: Job, queue: Queue, budget: Budget) -> tuple[str, str]:
         try:
-            place = self._log_destination(job, queue)
+            place = self._log_destination(job, queue, budget)
         except PilotError as err:
             log.warning("no place for the logs: %s", err)
             return "", ""
         return place.prefix, place.copytool
 
+    def _uploader(self, copytool: str, prefix: str, paths: JobPaths) -> LogUploader:
+        """Stores logs; the names may come from a ledger that another version wrote."""
+        if copytool not in COPYTOOLS:
+            raise StorageError(f"there is no copytool {copytool!r}", ErrorCode.UNKNOWNCOPYTOOL)
+        if copytool not in self._copytools:
+            # One tool of a kind per pilot: it keeps its connections from job to job.
+            self._copytools[copytool] = COPYTOOLS[copytool](self.config.storage, self.clock)
+        return LogUploader(
+            self._copytools[copytool],
+            prefix,
+            clock=self.clock,
+            roots=(paths.work, paths.shared),
+            cap_bytes=self.config.storage.cap_bytes,
+        )
+
     def _wrapper(
-        self, job: Job, queue: Queue, paths: JobPaths, shipper: LogShipper | None, whole: Budget
+        self, job: Job, queue: Queue, paths: JobPaths, shipper: LogShipper | None, budget: Budget
     ) -> Wrapper:
         uploader, problem, place = None, None, None
         try:
-            place = self._log_destination(job, queue)
-            uploader = LogUploader(
-                self._copytool(place.copytool),
-                place.prefix,
-                clock=self.clock,
-                roots=(paths.work, paths.shared),
-                cap_bytes=self.config.storage.cap_bytes,
-            )
+            place = self._log_destination(job, queue, budget.part(STORAGE_DATA_S, "storage data"))
+            uploader = self._uploader(place.copytool, place.prefix, paths)
         except PilotError as err:
             problem = StorageError(err.diag, err.code)
 
@@ -447,8 +490,6 @@ class Pilot:
             no_storage=problem,
             bundle=bundle,
             config=self.config.wrapup,
-            whole=whole,
-            clock=self.clock,
         )
 
 
@@ -470,8 +511,16 @@ class Engines:
             self._docker = DockerEngine(base_url=config.environment.get("DOCKER_HOST") or None, clock=clock)
         self._why_not = "--engine process was asked for"
         self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
-        self._owner: Owner | None = None
+        self._stack = contextlib.ExitStack()
         self.labels: Mapping[str, str] = {}
+
+    def __enter__(self) -> "Engines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of connections and of our mark."""
+        self._beside.close()
+        self._stack.close()
 
     def open(self) -> None:
         """Claim our mark, remove what dead pilots left, and insist on Docker if it was asked for.
@@ -481,22 +530,24 @@ class Engines:
         NodeError
             `--engine docker` and no engine answers.
         """
+        owner: Owner | None = None
         try:
-            self._owner = Owner(self._config.shared_root)
-            self._owner.__enter__()
-            self.labels = self._owner.labels
+            owner = self._stack.enter_context(Owner(self._config.shared_root))
+            self.labels = owner.labels
         except OSError as err:
             log.warning("%s: %s: a later pilot could not tell our leftovers", self._config.shared_root, err)
-            self._owner = None
         self._look()
-        if self._owner is None:
-            return
-        for engine in (self._process, self._docker):
-            if engine is not None:
-                local = engine is self._process or bool(self._docker and self._docker.local)
-                told = Reaper(engine, self._owner, FAMILY, local=local).reap()
-                if told.failed:
-                    log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
+        if owner is not None:
+            self._reap(owner)
+
+    def _reap(self, owner: Owner) -> None:
+        engines: list[tuple[Engine, bool]] = [(self._process, True)]
+        if self._docker is not None:
+            engines.append((self._docker, self._docker.local))
+        for engine, local in engines:
+            told = Reaper(engine, owner, FAMILY, local=local).reap()
+            if told.failed:
+                log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
 
     def engine_for(self, kind: PayloadKind) -> Engine:
         """The engine for a kind of payload; NodeError if there is none."""
@@ -508,12 +559,6 @@ class Engines:
                 ErrorCode.QUEUENOTSETUPFORCONTAINERS,
             )
         return self._docker
-
-    def close(self) -> None:
-        """Let go of connections and of our mark."""
-        self._beside.close()
-        if self._owner is not None:
-            self._owner.__exit__(None, None, None)
 
     def _look(self) -> None:
         if self._docker is None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pilot_core import __version__
 from pilot_core.config import (
     Config,
+    HarvesterConfig,
     HeartbeatConfig,
     InfoConfig,
     JobsConfig,
@@ -54,6 +55,7 @@ _SECTIONS: Mapping[str, type] = {
     "server": ServerConfig,
     "info": InfoConfig,
     "jobs": JobsConfig,
+    "harvester": HarvesterConfig,
     "heartbeat": HeartbeatConfig,
     "payload": PayloadConfig,
     "realtime": RealtimeConfig,
@@ -201,12 +203,14 @@ def _build(values: Mapping[str, Value], environment: Mapping[str, str]) -> Confi
         token_file=_token(cli("token"), cli("token_dir"), proxy, environment),
         token_key_file=_token(cli("token_key"), cli("token_dir"), proxy, environment),
     )
+    harvester = part("harvester")
     server_info = "" if not server.talk else url
     return Config(
         worker=worker,
         server=server,
         info=part("info", folder=home, server_url=server_info, ca_file=ca_file, ca_path=server.ca_path),
-        jobs=_jobs(part("jobs"), cli("datadir"), cli("harvester_workdir"), home),
+        harvester=harvester,
+        jobs=_jobs(part("jobs"), cli("datadir"), harvester.folder, home),
         heartbeat=part("heartbeat"),
         payload=replace(part("payload"), ca_file=ca_file, environment=dict(environment)),
         realtime=replace(part("realtime"), enabled=bool(cli("use_realtime"))),

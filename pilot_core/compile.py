@@ -59,5 +59,6 @@ def container_spec(
         labels=labels,
         mounts=(Mount(str(paths.shared), str(paths.shared)),),
         network=config.network,
-        init=image,
+        # Signals must arrive and orphans be reaped in what a script starts, too.
+        init=True,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 __all__ = [
     "Config",
+    "HarvesterConfig",
     "HeartbeatConfig",
     "InfoConfig",
     "JobsConfig",
@@ -85,6 +86,10 @@ class ServerConfig:
         Timeouts of one attempt.
     acquire_s
         For a request for a job: the server itself waits up to 60 s for one.
+    renew_token
+        Exchange the token before it ends, where there is a key to do so.
+    talk
+        False (`-z`): nobody is told; heartbeat.json is written instead.
     """
 
     url: str
@@ -98,7 +103,27 @@ class ServerConfig:
     connect_s: float = 10.0
     read_s: float = 60.0
     acquire_s: float = 90.0
+    renew_token: bool = True
     talk: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HarvesterConfig:
+    """Files shared with Harvester; used if `folder` is set.
+
+    Attributes
+    ----------
+    names
+        `harvester` or `pilot3`: whose file names.
+    attributes, files
+        Paths of worker_attributes.json and event_status.dump.json where
+        options name them.
+    """
+
+    folder: Path | None = None
+    names: str = "harvester"
+    attributes: Path | None = None
+    files: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +171,9 @@ class JobsConfig:
         Upper and lower bound of the jittered wait between requests, in PULL.
     push_file
         pandaJobData.out; waited for, at most `push_wait_s`.
+    wait_for_load, load_factor
+        Ask for no job while the node's load is above this many times its
+        cores.
     """
 
     label: str = "managed"
@@ -165,6 +193,8 @@ class JobsConfig:
     min_free_mb: int = 2_048
     max_jobs: int = 0
     drain_file: Path | None = None
+    wait_for_load: bool = False
+    load_factor: float = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +344,8 @@ class WrapupConfig:
         works with 12 s and needs the difference for the worker log.
     hasty_s
         What is left after a second signal.
+    metadata_url
+        Where a cloud says that it takes the node away; empty for Google's own.
     """
 
     drain_s: float = 30.0
@@ -321,6 +353,7 @@ class WrapupConfig:
     final_s: float = 4 * 3_600.0
     preempt_s: float = 9.0
     hasty_s: float = 3.0
+    metadata_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +363,7 @@ class Config:
     worker: WorkerConfig
     server: ServerConfig
     info: InfoConfig
+    harvester: HarvesterConfig = field(default_factory=HarvesterConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     heartbeat: HeartbeatConfig = field(default_factory=HeartbeatConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)

@@ -5,6 +5,8 @@ is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
 """
 
 import shlex
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from pilot_core.model.payload import JobPaths
 __all__ = ["LIMIT", "debug_output"]
 
 LIMIT = 2048
+
+#: The payload stands still while gdb looks at it.
+GDB_S = 20.0
 
 # What `debug` shows the end of: the youngest of these.
 _LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt")
@@ -57,7 +62,7 @@ def _show_tail(found: Sequence[Path], what: str) -> str:
         raise PayloadError(f"there is no {what} in the job's folder")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     head = f"[{newest.name}]\n"
-    return head + tail_bytes(newest, LIMIT - len(head)).decode("utf-8", "replace")
+    return head + tail_bytes(newest.resolve(), LIMIT - len(head)).decode("utf-8", "replace")
 
 
 def _ls(arguments: Sequence[str], paths: JobPaths) -> str:
@@ -96,6 +101,27 @@ def _ps(_: Sequence[str], __: JobPaths) -> str:
     return "\n".join(lines)
 
 
+def _gdb(arguments: Sequence[str], _: JobPaths) -> str:
+    """Stack traces of one of the pilot's descendants, the oldest one if none
+    is named; gdb's own commands are not for the server to choose.
+    """
+    import psutil
+
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        raise PayloadError("gdb is not installed here")
+    children = [process.pid for process in psutil.Process().children(recursive=True)]
+    wanted = [int(word) for word in arguments if word.isdigit()] or children[:1]
+    if not wanted or wanted[0] not in children:
+        raise PayloadError(f"gdb: no process {wanted[0] if wanted else ''} of the payload")
+    argv = [gdb, "-p", str(wanted[0]), "-batch", "-nx", "-ex", "thread apply all bt"]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=GDB_S, check=False)
+    except subprocess.TimeoutExpired as err:
+        raise PayloadError(f"gdb gave no answer in {GDB_S:.0f} s") from err
+    return done.stdout.decode("utf-8", "replace") or done.stderr.decode("utf-8", "replace")
+
+
 def _matches(pattern: str, paths: JobPaths) -> list[Path]:
     """Paths of a pattern below the job's folders; a link that leads out of them does not count."""
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
@@ -111,4 +137,5 @@ _COMMANDS: dict[str, Callable[[Sequence[str], JobPaths], str]] = {
     "ls": _ls,
     "du": _du,
     "ps": _ps,
+    "gdb": _gdb,
 }

@@ -5,24 +5,25 @@ to the one `Scope` opened there and only puts events into the inbox
 (`docs/threads.md`).
 """
 
+import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from container.contract import Container, Engine
 from pilot_core import loglines, machine
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
-from pilot_core.base.files import tail_bytes
+from pilot_core.base.files import open_regular, tail_bytes
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log
-from pilot_core.base.redact import Redactor
+from pilot_core.base.redact import Redactor, secret_values
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
-from pilot_core.errors import PilotError, ServerError
+from pilot_core.errors import NodeError, PilotError
 from pilot_core.experiments.contract import Experiment
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.ledger import Ledger
@@ -37,8 +38,9 @@ from pilot_core.model.report import CommandKind, JobReport, JobState, Node, Repl
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.server.contract import Server
+from pilot_core.storage.logs import LogUploader
 from pilot_core.watch import Watch
-from pilot_core.wrapup import Wrapper, WrapUpResult, deliver
+from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver
 
 __all__ = ["Drain", "JobOutcome", "JobRun", "JobTools", "PilotEvent", "Signal"]
 
@@ -52,6 +54,16 @@ METADATA_BYTES = 4 * 1024 * 1024
 
 #: The loop wakes at least so often to feed the pilot's own heartbeat file.
 TICK_S = 10.0
+
+#: Seconds in which a job's threads must have ended after it, and after a kill.
+JOIN_S = 10.0
+HASTY_JOIN_S = 0.5
+
+# A century is "no limit" for a budget that only a signal shortens.
+CENTURY_S = 3.2e9
+
+#: Storage data, from all sources.
+LOG_PLACE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +95,13 @@ class JobTools:
     watch_for
         Watches a started container.
     wrapper_for
-        Steps after the payload.
+        Steps after the payload; looks for the storage within the budget.
     owner
         Labels that say which pilot something belongs to.
+    log_prefix_for
+        Where a job's logs go, and the copytool; may ask the network.
+    uploader_for
+        Stores logs with a copytool below a prefix; StorageError if there is none.
     debug_output
         Carries out a debug command below a job's folder.
     alive
@@ -105,7 +121,8 @@ class JobTools:
     shipper_for: Callable[[Job, JobPaths], tuple[LogShipper, Sink] | None]
     watch_for: Callable[[Job, Queue, JobPaths, Container, float], Watch]
     wrapper_for: Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]
-    log_prefix_for: Callable[[Job, Queue], tuple[str, str]]
+    log_prefix_for: Callable[[Job, Queue, Budget], tuple[str, str]]
+    uploader_for: Callable[[str, str, JobPaths], LogUploader]
     debug_output: Callable[[str, JobPaths], str]
     alive: Callable[[], None]
     why: Callable[[Signal], machine.Signalled]
@@ -142,6 +159,8 @@ class JobRun:
     ----------
     asked_s
         Epoch seconds when the pilot began to ask for this job, for pilotTiming.
+    whole
+        All the time the pilot has; shortened here when it is being killed.
     inbox
         The pilot's inbox; signal handlers put events there too.
     """
@@ -153,6 +172,7 @@ class JobRun:
         paths: JobPaths,
         *,
         asked_s: float,
+        whole: Budget,
         tools: JobTools,
         config: Config,
         inbox: Inbox[PilotEvent],
@@ -167,8 +187,8 @@ class JobRun:
         self._asked_s = asked_s
         self._taken_s = self._clock.time()
         self._machine = Machine(grace_s=config.payload.grace_s)
-        # A century is "no limit" for a budget that only a signal shortens.
-        self._whole = Budget(self._clock, 3.2e9, "job")
+        self._whole = whole
+        self._steps = whole.part(CENTURY_S, "wrap-up")
         self._signal = ErrorCode.NONE
         self._drain = False
         self._open = True
@@ -187,7 +207,7 @@ class JobRun:
         )
         self._heartbeat = Heartbeat(
             tools.server,
-            report=self._report,
+            report=lambda state: replace(self._report(state), stdout=self._debug_text()),
             heard=self._hear,
             lost=lambda seconds: self._tell(machine.ServerLost(seconds)),
             config=config.heartbeat,
@@ -197,8 +217,10 @@ class JobRun:
         self._shipper: LogShipper | None = None
         self._wrapper: Wrapper | None = None
         self._wrapped: WrapUpResult | None = None
-        self._delivery: threading.Thread | None = None
-        self._debug_command = ""
+        self._delivering = False
+        self._hasten = threading.Event()
+        self._debug_command = (job.debug_command or "debug") if job.debug else ""
+        self._heartbeat.debug(job.debug)
         self._actions: dict[type, Callable[[Scope, object], None]] = {
             machine.Report: self._say,
             machine.Prepare: self._prepare,
@@ -211,38 +233,77 @@ class JobRun:
             machine.End: self._end,
         }
 
+    @property
+    def delivered(self) -> bool:
+        """True if the server has the final report."""
+        return self._machine.delivered
+
     def run(self) -> JobOutcome:
-        """From the accepted job to its end; returns when nothing of it runs any more."""
-        self._tools.redactor.add(self._job.secrets, *self._job.pilot_secrets.values())
-        self._paths.work.mkdir(mode=0o770, parents=True, exist_ok=True)
-        with file_log(self._paths.log, debug=self._config.worker.debug, redactor=self._tools.redactor):
+        """From the accepted job to its end; returns when nothing of it runs any more.
+
+        Raises
+        ------
+        NodeError
+            The job's folder or log cannot be made; nothing was started.
+        """
+        self._tools.redactor.add(*secret_values(self._job.secrets), *self._job.pilot_secrets.values())
+        # First of all: from here on a killed pilot's job gets its last word.
+        self._tools.ledger.take(
+            self._report(JobState.STARTING),
+            work=self._paths.work,
+            shared=self._paths.shared,
+            labels=self._labels,
+        )
+        with contextlib.ExitStack() as stack:
+            try:
+                self._paths.work.mkdir(mode=0o770, parents=True, exist_ok=True)
+                debug = self._config.worker.debug
+                stack.enter_context(file_log(self._paths.log, debug=debug, redactor=self._tools.redactor))
+            except OSError as err:
+                code = ErrorCode.NOLOCALSPACE if err.errno == errno.ENOSPC else ErrorCode.MKDIR
+                raise NodeError(f"{err.filename}: {err.strerror}", code) from err
             loglines.dump_job_definition(self._job)
-            prefix, tool = self._tools.log_prefix_for(self._job, self._queue)
-            self._tools.ledger.take(
-                self._report(JobState.STARTING),
-                work=self._paths.work,
-                shared=self._paths.shared,
-                labels=self._labels,
-                log_prefix=prefix,
-                copytool=tool,
-            )
             realtime = self._tools.shipper_for(self._job, self._paths)
-            self._shipper = realtime[0] if realtime is not None else None
-            with Scope(f"job-{self._job.panda_id}", on_death=self._mourn, clock=self._clock) as scope:
-                scope.spawn("heartbeat", self._heartbeat.run, scope.stopping)
-                self._loop(scope)
             if realtime is not None:
-                realtime[1].close()
+                self._shipper = realtime[0]
+                stack.callback(realtime[1].close)
+            self._live(stack.enter_context(self._scope()))
+        return self._outcome()
+
+    def _scope(self) -> Scope:
+        return Scope(f"job-{self._job.panda_id}", join_s=JOIN_S, on_death=self._mourn, clock=self._clock)
+
+    def _live(self, scope: Scope) -> None:
+        """The job's life; whatever goes wrong here, no payload stays behind."""
+        scope.spawn("heartbeat", self._heartbeat.run, scope.stopping)
+        scope.spawn("log-place", self._find_log_place)
+        try:
+            self._loop(scope)
+        except BaseException:
+            self._payload.cancel()
+            self._payload.stop(0.0)
+            raise
+        finally:
+            self._open = False
+            self._heartbeat.quiet()
+            scope.stop(min(JOIN_S, self._whole.left + HASTY_JOIN_S))
+
+    def _outcome(self) -> JobOutcome:
         ending = self._machine.ending
-        assert ending is not None, "a machine that is done has decided"
         return JobOutcome(
-            state=ending.state,
-            code=ending.result.code,
+            # Without an ending there was no time for one: the ledger has the rest.
+            state=ending.state if ending is not None else JobState.FAILED,
+            code=ending.result.code if ending is not None else self._signal,
             delivered=self._machine.delivered,
             complete=self._wrapped is not None and not self._wrapped.problems,
             signal=self._signal,
             drain=self._drain,
         )
+
+    def _find_log_place(self) -> None:
+        """For the ledger: where a later pilot stores the logs if this one dies."""
+        budget = self._whole.part(LOG_PLACE_S, "place for the logs")
+        self._tools.ledger.logs_at(*self._tools.log_prefix_for(self._job, self._queue, budget))
 
     def _tell(self, event: Event) -> None:
         """Leave an event; what comes after the job's end must not reach the next job."""
@@ -251,29 +312,43 @@ class JobRun:
 
     def _loop(self, scope: Scope) -> None:
         event: PilotEvent | None = machine.Accepted()
-        while not self._machine.done:
+        while True:
             self._tools.alive()
             if isinstance(event, Signal):
                 event = self._tools.why(event)
-                self._signal = event.code
+                self._signal = self._signal or event.code
             if isinstance(event, Drain):
                 self._drain = True
             elif event is not None:
                 self._handle(scope, event)
-            if not self._machine.done:
-                event = self._inbox.get(TICK_S)
-        self._open = False
+            if self._machine.done:
+                return
+            if self._whole.spent:
+                log.error("the time is over while the job is %s: the rest is left", self._machine.state.name)
+                self._cancel(scope, None)
+                self._stop(scope, machine.Stop(0.0))
+                return
+            event = self._inbox.get(min(TICK_S, self._whole.left))
 
     def _handle(self, scope: Scope, event: Event) -> None:
+        if isinstance(event, machine.Delivered | machine.Undelivered):
+            self._delivering = False
         for action in self._machine.handle(event):
             self._actions[type(action)](scope, action)
         if isinstance(event, machine.Started):
             self._begin_watch(scope)
 
     def _mourn(self, name: str, error: BaseException) -> None:
-        """A thread died: fatal for the job if the server would no longer hear of it."""
-        if name.endswith("heartbeat"):
-            self._tell(machine.ThreadDied(name, f"{type(error).__name__}: {error}"))
+        """A thread died: say in its place what the machine waits for."""
+        why = f"{type(error).__name__}: {error}"
+        said: dict[str, Event] = {
+            "heartbeat": machine.ThreadDied(name, why),
+            "wrapup": machine.WrappedUp(ErrorCode.INTERNALPILOTPROBLEM, f"thread {name} died: {why}"),
+            "final": machine.Undelivered(f"thread {name} died: {why}"),
+        }
+        event = said.get(name.rpartition("-")[2])
+        if event is not None:
+            self._tell(event)
 
     def _hear(self, reply: Reply) -> None:
         if reply.pilot_secrets:
@@ -321,43 +396,55 @@ class JobRun:
             "the pilot is being killed: %.1f s are left for job %d", action.seconds, self._job.panda_id
         )
         self._whole.shorten(action.seconds)
+        # The final report needs its part, without the waits between attempts.
+        self._steps.shorten(action.seconds * SHARE)
+        self._hasten.set()
 
     def _wrap_up(self, scope: Scope, _: object) -> None:
-        if self._watch is not None:
-            started, ended = self._payload.started_s, self._payload.ended_s
-            running_s = ended - started if started and ended else 0.0
-            self._watch.finish(self._payload.exit, running_s=running_s)
         if self._shipper is not None and self._watch is None:
             # Never started, so nobody ran the shipper: there is nothing to ship.
             self._shipper = None
-        self._wrapper = self._tools.wrapper_for(
-            self._job, self._queue, self._paths, self._shipper, self._whole
-        )
         self._tools.ledger.note("wrapup", self._report(JobState.RUNNING))
-        scope.spawn("wrapup", self._run_wrapper, self._wrapper)
+        hurried = self._signal is not ErrorCode.NONE
+        if hurried:
+            # The report has gone ahead: the wrap-up may have the rest.
+            self._steps = self._whole.part(CENTURY_S, "wrap-up")
+        scope.spawn("wrapup", self._run_wrapper, hurried)
 
-    def _run_wrapper(self, wrapper: Wrapper) -> None:
-        result = wrapper.run(hurried=self._signal is not ErrorCode.NONE)
-        self._wrapped = result
+    def _run_wrapper(self, hurried: bool) -> None:
+        if self._watch is not None:
+            self._watch.finish(self._payload.exit, running_s=self._payload.running_s)
+        self._wrapper = self._tools.wrapper_for(
+            self._job, self._queue, self._paths, self._shipper, self._steps
+        )
+        self._wrapped = result = self._wrapper.run(self._steps, hurried=hurried)
         self._tell(machine.WrappedUp(result.code, result.diag))
 
     def _deliver(self, scope: Scope, action: object) -> None:
         assert isinstance(action, machine.Deliver)
-        if self._delivery is not None and self._delivery.is_alive():
+        if self._delivering:
             return  # its answer comes; the budget is the same one
+        self._delivering = True
         self._heartbeat.quiet()
         report = self._final(action.ending)
         self._tools.ledger.note("final", report)
         if report.code:
             loglines.add_error_codes(report.code, report.diag)
-        self._delivery = scope.spawn("final", self._insist, report)
+        self._hasten = threading.Event()
+        scope.spawn("final", self._insist, report, self._hasten)
 
-    def _insist(self, report: JobReport) -> None:
+    def _insist(self, report: JobReport, hasten: threading.Event) -> None:
+        """Deliver the final report; killed meanwhile, once more without long waits."""
         budget = self._whole.part(self._config.wrapup.final_s, "final report")
         event: Event
         try:
-            deliver(self._tools.server, report, budget=budget, stop=threading.Event())
-        except (ServerError, BudgetSpent) as err:
+            try:
+                deliver(self._tools.server, report, budget=budget, stop=hasten)
+            except (PilotError, BudgetSpent):
+                if not hasten.is_set():
+                    raise
+                deliver(self._tools.server, report, budget=budget, stop=threading.Event())
+        except (PilotError, BudgetSpent) as err:
             log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
             event = machine.Undelivered(str(err))
         else:
@@ -370,7 +457,7 @@ class JobRun:
             self._tools.ledger.clear()
         loglines.ready_for_new_job(self._job.panda_id)
         if self._wrapper is not None:
-            self._wrapper.store_last_log()
+            self._wrapper.store_last_log(self._whole)
 
     # --- reports ------------------------------------------------------------
 
@@ -388,7 +475,6 @@ class JobRun:
             cores=max(1, round(usage.cores) or self._job.cores),
             usage=usage,
             metrics=f"cpuFrequency={self._tools.node.cpu_mhz:.0f}" if self._tools.node.cpu_mhz else "",
-            stdout=self._debug_text() if self._debug_command else "",
         )
 
     def _final(self, ending: machine.Ending) -> JobReport:
@@ -399,7 +485,8 @@ class JobRun:
             self._report(ending.state),
             pilot_id=self._pilot_id(url or self._config.worker.log_url),
             end_s=self._payload.ended_s or self._clock.time(),
-            timing=self._timing(),
+            # The clock may have been set meanwhile.
+            timing=tuple(max(0, seconds) for seconds in self._timing()),
             exit_code=result.exit_code,
             code=result.code,
             diag=self._tools.redactor.text(result.diag),
@@ -435,14 +522,26 @@ class JobRun:
         return self._tools.redactor.text(f"- Log from {self._paths.log.name} -\n{tail}")
 
     def _metadata(self) -> str:
-        path: Path = self._paths.work / "jobReport.json"
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > METADATA_BYTES:
-            return ""
-        return self._tools.redactor.text(tail_bytes(path, METADATA_BYTES).decode("utf-8", "replace"))
+        """jobReport.json from where the payload runs: the work or the shared folder."""
+        for folder in (self._paths.work, self._paths.shared):
+            try:
+                with open_regular(folder / "jobReport.json") as src:
+                    raw = src.read(METADATA_BYTES + 1)
+            except OSError:
+                continue
+            if len(raw) <= METADATA_BYTES:
+                return self._tools.redactor.text(raw.decode("utf-8", "replace"))
+            log.warning("jobReport.json is not sent: more than %d bytes", METADATA_BYTES)
+        return ""
 
     def _debug_text(self) -> str:
+        """What the debug command shows; for the heartbeat's thread: it may take long."""
+        if not self._debug_command:
+            return ""
         try:
             text = self._tools.debug_output(self._debug_command, self._paths)
-        except PilotError as err:
+        except (PilotError, OSError, ValueError) as err:
+            # The payload's files come and go, and a pattern is the operator's own.
             text = str(err)
-        return self._tools.redactor.text(text)
+        # A file's name may hold bytes that are no text.
+        return self._tools.redactor.text(text.encode("utf-8", "replace").decode())

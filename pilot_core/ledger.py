@@ -4,18 +4,25 @@ One file in the pilot's home, `pilot_job_state.json`, mode 0600, replaced
 atomically at each change. The starter reads it after a pilot that died
 without a word; the next pilot in the same directory reads it before it asks
 for a job. `docs/architecture.md` lists who writes what when.
+
+A disk that is full costs the record, not the job: the file then says less
+than it might, which is said in the log.
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pilot_core.base.files import write_atomic
+from pilot_core.base.files import open_regular, write_atomic
 from pilot_core.base.procs import alive, boot_id, start_ticks
+from pilot_core.errors import SetupError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import FileReport, JobReport, JobState, Node
 from pilot_core.model.sample import Usage
@@ -25,7 +32,11 @@ __all__ = ["FILE_NAME", "HeldJob", "Ledger", "last_report"]
 log = logging.getLogger(__name__)
 
 FILE_NAME = "pilot_job_state.json"
+LOCK_NAME = "pilot_job_state.lock"
 FORMAT = 1
+
+#: A state file is some kB, with a job report in it a few MB.
+_LONGEST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,69 +77,105 @@ class HeldJob:
 
 
 class Ledger:
-    """Writes and reads the file; one writer (the job's main thread)."""
+    """Writes and reads the file; may be called from any thread of one pilot."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / FILE_NAME
+        self._home = home
         self._held: HeldJob | None = None
+        self._lock = threading.Lock()
 
-    def take(
-        self,
-        report: JobReport,
-        *,
-        work: Path,
-        shared: Path,
-        labels: Mapping[str, str],
-        log_prefix: str,
-        copytool: str,
-    ) -> None:
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The directory is this pilot's alone while the block lasts.
+
+        Two pilots in one would overwrite each other's record. The kernel lets
+        go of the claim with the process, however that ends.
+
+        Raises
+        ------
+        SetupError
+            A running pilot has it.
+        """
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self._home / LOCK_NAME, flags, 0o600)
+        except OSError as err:
+            raise SetupError(f"{self._home / LOCK_NAME}: {err.strerror}", ErrorCode.MKDIR) from err
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            os.close(fd)
+            raise SetupError(f"another pilot is running in {self._home}", ErrorCode.GENERALERROR) from err
+        except OSError as err:
+            # A file system without locks: `owner_alive` has to do.
+            log.warning("%s cannot be locked: %s", self._home / LOCK_NAME, err.strerror)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def take(self, report: JobReport, *, work: Path, shared: Path, labels: Mapping[str, str]) -> None:
         """A job is ours from now on."""
-        self._write(
-            HeldJob(
-                report=report,
-                stage="taken",
-                work=str(work),
-                shared=str(shared),
-                pid=os.getpid(),
-                pid_ticks=start_ticks(os.getpid()) or 0,
-                boot=boot_id(),
-                labels=dict(labels),
-                log_prefix=log_prefix,
-                copytool=copytool,
+        with self._lock:
+            self._write(
+                HeldJob(
+                    report=report,
+                    stage="taken",
+                    work=str(work),
+                    shared=str(shared),
+                    pid=os.getpid(),
+                    pid_ticks=start_ticks(os.getpid()) or 0,
+                    boot=boot_id(),
+                    labels=dict(labels),
+                )
             )
-        )
+
+    def logs_at(self, prefix: str, copytool: str) -> None:
+        """Where the job's logs go is known now."""
+        with self._lock:
+            if self._held is not None:
+                self._write(replace(self._held, log_prefix=prefix, copytool=copytool))
 
     def note(self, stage: str, report: JobReport) -> None:
         """The job has got so far."""
-        if self._held is not None:
-            self._write(replace(self._held, stage=stage, report=report))
+        with self._lock:
+            if self._held is not None:
+                self._write(replace(self._held, stage=stage, report=report))
 
     def clear(self) -> None:
         """The server has the final report: nothing is owed."""
-        self._held = None
-        self.path.unlink(missing_ok=True)
+        with self._lock:
+            self._held = None
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as err:
+                log.error("%s cannot be removed: %s", self.path, err.strerror)
 
     def held(self) -> HeldJob | None:
         """The job on record, or None; an unreadable file is set aside and said."""
         try:
-            raw = self.path.read_text()
-        except FileNotFoundError:
-            return None
-        try:
-            document = json.loads(raw)
+            with open_regular(self.path) as src:
+                document = json.loads(src.read(_LONGEST))
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r} is not {FORMAT}")
             return _read(document["held"])
-        except (ValueError, KeyError, TypeError) as err:
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
             aside = self.path.with_suffix(".unreadable")
-            self.path.replace(aside)
             log.error("job state file %s cannot be read (%s); kept as %s", self.path, err, aside.name)
+            with contextlib.suppress(OSError):
+                self.path.replace(aside)
             return None
 
     def _write(self, held: HeldJob) -> None:
         self._held = held
         text = json.dumps({"format": FORMAT, "held": asdict(held)}, default=str)
-        write_atomic(self.path, text, mode=0o600)
+        try:
+            write_atomic(self.path, text, mode=0o600)
+        except OSError as err:
+            log.error("%s is not up to date: %s", self.path, err.strerror or err)
 
 
 def _read(data: dict[str, Any]) -> HeldJob:

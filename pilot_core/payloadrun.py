@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -100,6 +101,14 @@ class PayloadRun:
         self.exit: ContainerExit | None = None
         self.started_s: float | None = None
         self.ended_s: float | None = None
+        # The same by a clock that nobody sets.
+        self._started: float | None = None
+        self._ended: float | None = None
+
+    @property
+    def running_s(self) -> float:
+        """Seconds from start to end; 0 as long as either is missing."""
+        return self._ended - self._started if self._started and self._ended else 0.0
 
     def cancel(self) -> None:
         """Give up preparing at the next chance."""
@@ -113,8 +122,9 @@ class PayloadRun:
         log.info("stopping the payload (grace %.1f s)", grace_s)
         try:
             self._given_up = container.stop(grace_s)
-        except EngineError as err:
-            log.error("the payload could not be stopped: %s", err)
+        except Exception as err:
+            # `run` waits for an end, seen or not.
+            log.error("the payload could not be stopped: %s", err, exc_info=not isinstance(err, EngineError))
             self._given_up = ContainerExit(code=137, lost=f"not stopped: {err}")
 
     def run(self) -> None:
@@ -135,6 +145,7 @@ class PayloadRun:
             log.exception("waiting for the payload failed")
             self.stop(0.0)
             result = PayloadResult(137, ErrorCode.PAYLOADEXECUTIONEXCEPTION, f"{type(err).__name__}: {err}")
+        self._remove(container)
         self._tell(Exited(result))
 
     # --- before -------------------------------------------------------------
@@ -148,7 +159,7 @@ class PayloadRun:
             raise PilotError(str(err), ErrorCode.BADOUTPUTFILENAME) from err
         except OSError as err:
             code = ErrorCode.NOLOCALSPACE if err.errno == errno.ENOSPC else ErrorCode.MKDIR
-            raise NodeError(f"{err.filename}: {err.strerror}", code) from err
+            raise NodeError(f"{err.filename}: {err.strerror or err}", code) from err
         if payload.script_url:
             self._fetch(payload)
         self._check_cancelled()
@@ -170,9 +181,7 @@ class PayloadRun:
             write_atomic(self._paths.work / SECRETS_FILE, self._job.secrets, mode=0o600)
         if payload.kind is not PayloadKind.IMAGE:
             return
-        self._paths.shared.mkdir(parents=True, exist_ok=True)
-        # The user inside the container is the image's, not ours.
-        self._paths.shared.chmod(0o777)
+        self._make_shared()
         for name in self._realtime_files:
             if "/" not in name:
                 link = safe_join(self._paths.work, name)
@@ -180,6 +189,22 @@ class PayloadRun:
                     link.symlink_to(self._paths.shared / name)
         if self._job.secrets:
             write_atomic(self._paths.shared / SECRETS_FILE, self._job.secrets, mode=0o600)
+
+    def _make_shared(self) -> None:
+        """The shared folder, open to the container's user, who is the image's, not ours.
+
+        Others may write beside it: a link or a folder that one of them has put
+        there would let us open, and later delete, something of another place.
+        """
+        shared = self._paths.shared
+        shared.mkdir(parents=True, exist_ok=True)
+        fd = os.open(shared, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_uid != os.geteuid():
+                raise NodeError(f"{shared} belongs to somebody else", ErrorCode.MKDIR)
+            os.fchmod(fd, 0o777)
+        finally:
+            os.close(fd)
 
     def _folder(self, payload: PayloadSpec) -> Path:
         return self._paths.shared if payload.kind is PayloadKind.IMAGE else self._paths.work
@@ -207,7 +232,7 @@ class PayloadRun:
         self._check_cancelled()
         spec = container_spec(payload, self._paths, labels=self._labels, config=self._config)
         container = engine.start(spec)
-        self.started_s = self._clock.time()
+        self.started_s, self._started = self._clock.time(), self._clock.monotonic()
         self.container = container
         loglines.payload_started(container.pid, payload.command)
         log.info("payload runs in engine %s as %s", engine.name, container.id)
@@ -230,7 +255,7 @@ class PayloadRun:
         while ended is None and self._given_up is None:
             ended = container.wait(WAIT_S)
         ended = ended or self._given_up or ContainerExit(code=137, lost="no end was seen")
-        self.ended_s = self._clock.time()
+        self.ended_s, self._ended = self._clock.time(), self._clock.monotonic()
         self.exit = ended
         if ended.lost:
             log.error("the end of the payload was not seen: %s", ended.lost)
@@ -241,8 +266,10 @@ class PayloadRun:
         if result.code:
             loglines.dump_payload_stderr(tail_bytes(self._paths.stderr, STDERR_DUMP_BYTES))
             loglines.perform_initial_payload_error_analysis(ended.code, result.diag)
+        return result
+
+    def _remove(self, container: Container) -> None:
         try:
             container.remove()
-        except EngineError as err:
+        except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
             log.warning("the payload's container %s could not be removed: %s", container.id, err)
-        return result

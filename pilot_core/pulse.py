@@ -29,14 +29,15 @@ class Pulse:
 
     def beat(self) -> None:
         """The loop turned; writes the file if the last one is old enough."""
-        now = self._clock.time()
+        # Not the time of day: after that was set back no beat would come for as long.
+        now = self._clock.monotonic()
         gap = 0.0 if self._last is None else now - self._last
         if self._last is not None and gap < PERIOD_S:
             return
         self._longest = max(self._longest, gap)
         self._last = now
         document = {
-            "last_pilot_update": int(now),
+            "last_pilot_update": int(self._clock.time()),
             "time_since_detection": int(gap),
             "max_diff_time": int(self._longest),
         }

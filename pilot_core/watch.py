@@ -55,10 +55,11 @@ class Watch:
         pause = FIRST_S
         while not self._clock.wait(self._over, pause) and not stop.is_set():
             pause = self._period_s
-            sample = self._sampler.sample()
+            # The sampler is not made for two threads: `finish` waits for this look.
             with self._lock:
                 if self._over.is_set():
                     return
+                sample = self._sampler.sample()
                 self._usage = self._meter.add(sample)
                 self._writer.add(sample, self._usage)
                 verdict = self._judge.look(sample)
@@ -69,8 +70,8 @@ class Watch:
 
     def finish(self, ended: ContainerExit | None, *, running_s: float) -> None:
         """The payload is over after `running_s`: take what the engine counted, write the summary."""
+        self._over.set()
         with self._lock:
-            self._over.set()
             # The files (sizes, prmon's last lines) still tell; a short job has no other sample.
             sample = self._sampler.sample()
             self._writer.add(sample, self._meter.add(sample))

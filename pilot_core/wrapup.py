@@ -8,12 +8,11 @@ once more at the very end, so that it holds the end.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pilot_core.base.budget import Budget, BudgetSpent
-from pilot_core.base.clock import Clock
 from pilot_core.config import WrapupConfig
 from pilot_core.errors import PilotError, ServerRefused, StorageError
 from pilot_core.experiments.contract import Experiment
@@ -26,12 +25,17 @@ from pilot_core.model.report import FileReport, JobReport
 from pilot_core.server.contract import Server
 from pilot_core.storage.logs import LogUploader
 
-__all__ = ["WrapUpResult", "Wrapper", "deliver"]
+__all__ = ["SHARE", "WrapUpResult", "Wrapper", "deliver"]
 
 log = logging.getLogger(__name__)
 
-#: Storing the pilot's log once more after the final report.
-LAST_LOG_S = 20.0
+#: Storing the pilot's log once more after the final report. The main thread
+#: waits for it, and a signal must not wait longer than this.
+LAST_LOG_S = 5.0
+
+#: Of the time left when the pilot is killed during the wrap-up: what is not
+#: stored within this part of it is stored after the final report, if at all.
+SHARE = 1 / 6
 
 
 @dataclass(slots=True)
@@ -64,9 +68,6 @@ class Wrapper:
         then says why).
     bundle
         Makes `log.tgz` and returns its report; may raise StorageError.
-    whole
-        All the time there is; shortened from outside when the pilot is being
-        killed.
     """
 
     def __init__(
@@ -80,8 +81,6 @@ class Wrapper:
         no_storage: StorageError | None,
         bundle: Callable[[Budget], FileReport],
         config: WrapupConfig,
-        whole: Budget,
-        clock: Clock,
     ) -> None:
         self._job = job
         self._paths = paths
@@ -91,18 +90,32 @@ class Wrapper:
         self._no_storage = no_storage
         self._bundle = bundle
         self._config = config
-        self._whole = whole
-        self._clock = clock
+        self._packed: FileReport | None = None
+        self._left_over: tuple[Path, ...] = ()
         self.result = WrapUpResult()
 
-    def run(self, *, hurried: bool) -> WrapUpResult:
-        """All steps; never raises."""
-        for step, seconds in (
-            (self._drain, self._config.drain_s if not hurried else self._whole.left / 3),
-            (self._store, self._config.upload_s if not hurried else self._whole.left - 1.5),
-        ):
+    def run(self, whole: Budget, *, hurried: bool) -> WrapUpResult:
+        """All steps; never raises.
+
+        Parameters
+        ----------
+        whole
+            Time for all of it; shortened from outside when the pilot is killed.
+        hurried
+            The pilot was being killed before this began.
+        """
+        config = self._config
+        steps: tuple[tuple[Callable[[Budget], None], float], ...] = (
+            (self._drain, config.drain_s),
+            (self._pack, config.upload_s),
+            (self._store, config.upload_s),
+        )
+        if hurried:
+            # A failed job's report names no files: nothing is packed for it.
+            steps = ((self._drain, whole.left / 3), (self._store, whole.left - 1.5))
+        for step, seconds in steps:
             name = step.__name__.strip("_")
-            budget = self._whole.part(max(0.0, seconds), name)
+            budget = whole.part(max(0.0, seconds), name)
             try:
                 step(budget)
             except PilotError as err:
@@ -116,17 +129,14 @@ class Wrapper:
                 self.result.problems.append(StorageError(f"{name}: {type(err).__name__}: {err}"))
         return self.result
 
-    def store_last_log(self) -> None:
-        """Store the pilot's log once more, now that it holds the end; best effort."""
-        if self._uploader is None or not self.result.log_url:
+    def store_last_log(self, whole: Budget) -> None:
+        """Store the log once more, now that it holds the end, and what failed before."""
+        if self._uploader is None:
             return
-        budget = self._whole.part(LAST_LOG_S, "last log")
-        try:
-            again = self._uploader.upload([self._paths.log], budget=budget)
-        except BudgetSpent:
-            return
-        for path, err in again.failed.items():
-            log.warning("%s could not be stored again: %s", path.name, err)
+        budget = whole.part(LAST_LOG_S, "last log")
+        files = dict.fromkeys((self._paths.log, *self._left_over))
+        for path, err in self._uploader.upload(list(files), budget=budget).failed.items():
+            log.warning("%s could not be stored at last: %s", path.name, err)
 
     def _drain(self, budget: Budget) -> None:
         if self._shipper is None:
@@ -135,21 +145,24 @@ class Wrapper:
         if counts.left_bytes or counts.rejected:
             log.error("real-time log incomplete: %s", counts)
 
+    def _pack(self, budget: Budget) -> None:
+        if self._uploader is not None and self._job.log is not None:
+            self._packed = self._bundle(budget)
+
     def _store(self, budget: Budget) -> None:
         if self._uploader is None:
             raise self._no_storage or StorageError("no storage for logs", ErrorCode.NOSTORAGE)
-        bundled = self._bundle(budget) if self._job.log is not None else None
-        upload = self._uploader.upload(self._files(), budget=budget)
+        files = tuple(self._experiment.log_files(self._paths))
+        self._left_over = files
+        upload = self._uploader.upload(files, budget=budget)
+        self._left_over = tuple(upload.failed)
         for path, err in upload.failed.items():
             self.result.problems.append(replace_diag(err, f"{path.name}: {err.diag}"))
         stored = upload.stored.get(self._paths.log)
         if stored is not None:
             self.result.log_url = stored.public_url or stored.url
-        if bundled is not None and not upload.failed:
-            self.result.files = (bundled,)
-
-    def _files(self) -> Sequence[Path]:
-        return self._experiment.log_files(self._paths)
+        if self._packed is not None and not upload.failed:
+            self.result.files = (self._packed,)
 
 
 def replace_diag(err: StorageError, diag: str) -> StorageError:

@@ -15,8 +15,9 @@ from pilot_starter.attend import Abandoned, attended
 from pilot_starter.child import ChildEnd
 from pilot_starter.config import StarterConfig
 from pilot_starter.heirs import Services
-from pilot_starter.lastwill import cause_of_death, execute, oom_kills
+from pilot_starter.lastwill import LAST_WILL_S, Settled, cause_of_death, execute, oom_kills
 from pilot_starter.logfile import WorkerLog
+from pilot_starter.place import keepsakes
 from pilot_starter.realtime import RealTimeLogger
 from pilot_starter.upload import pack
 
@@ -24,13 +25,12 @@ __all__ = ["Closing"]
 
 log = logging.getLogger(__name__)
 
-# The server may be down when the pilot dies; a pod that waits for it costs
-# little, a job without an end costs two hours.
-_LAST_WILL_S = 300.0
 _DRAIN_S = 30.0
 _HURRIED_DRAIN_S = 3.0
 # What is left of all this once somebody asks us to end, too.
 _SHORT_S = 2.0
+# In a hurry this much is kept back for the worker's own log.
+_RESERVE_S = 0.8
 
 
 class Closing:
@@ -66,7 +66,7 @@ class Closing:
         self._inbox = inbox
         self._stop = threading.Event()
         self._oom_before = oom_kills()
-        self._owed = ""
+        self._settled = Settled()
 
     def close(self, end: ChildEnd | None, *, words: str, hurry_s: float | None) -> str:
         """Do it all; returns what became of the job the pilot still held, "" if none.
@@ -80,13 +80,17 @@ class Closing:
         hurry_s
             Seconds for everything; None if nobody is waiting for our end.
         """
-        full_s = _LAST_WILL_S + _DRAIN_S + self._config.upload_s
+        full_s = LAST_WILL_S + _DRAIN_S + self._config.upload_s
         budget = Budget(self._clock, full_s if hurry_s is None else hurry_s, "the worker's end")
 
         def work() -> None:
             if end is not None:
-                self._step("last will", lambda: self._last_will(end, budget))
-            log.info("%s", f"{words}; {self._owed}" if self._owed else words)
+                self._step("last will", lambda: self._last_will(end, budget, hurried=hurry_s is not None))
+            kept = keepsakes(self._home)
+            if kept:
+                log.warning("%s is kept for %s", self._home, ", ".join(kept))
+            owed = self._settled.words
+            log.info("%s", f"{words}; {owed}" if owed else words)
             self._step("last lines", lambda: self._out.settle(min(1.0, budget.left)))
             self._step("last records", lambda: self._ship(budget, hurried=hurry_s is not None))
             self._step("upload", lambda: self._upload(budget))
@@ -108,7 +112,7 @@ class Closing:
             )
         except Abandoned as err:
             log.error("%s", err)
-        return self._owed
+        return self._settled.words
 
     def _step(self, name: str, step: Callable[[], object]) -> None:
         try:
@@ -118,14 +122,16 @@ class Closing:
         except Exception:
             log.exception("%s failed", name)
 
-    def _last_will(self, end: ChildEnd, budget: Budget) -> None:
-        self._owed = execute(
+    def _last_will(self, end: ChildEnd, budget: Budget, *, hurried: bool) -> None:
+        seconds = max(0.0, budget.left - _RESERVE_S) if hurried else LAST_WILL_S
+        self._settled = execute(
             Ledger(self._home),
             self._services.heirs,
             cause=cause_of_death(end, oom_before=self._oom_before, oom_after=oom_kills()),
             now_s=self._clock.time(),
-            budget=budget.part(_LAST_WILL_S, "last will"),
+            budget=budget.part(seconds, "last will"),
             stop=self._stop,
+            hurried=hurried,
         )
 
     def _ship(self, budget: Budget, *, hurried: bool) -> None:

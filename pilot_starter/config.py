@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pilot_core.config import StorageConfig
+
 __all__ = [
     "DEFAULT_SERVER",
     "FETCH_S",
@@ -117,6 +119,8 @@ class StarterConfig:
         The worker's log, and what `healthcheck` and `status` read.
     log_upload_url, log_name, log_link
         Base URL that takes the worker's log, its name there, its address for readers.
+    storage
+        For the logs of a job whose pilot is dead.
     grace_s
         From SIGTERM to the end of everything.
     child_environment
@@ -130,6 +134,7 @@ class StarterConfig:
     source: PilotSource = field(default_factory=PilotSource)
     credentials: CredentialSources = field(default_factory=CredentialSources)
     logging: WorkerLogTarget = field(default_factory=WorkerLogTarget)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     resource_type: str = ""
     label: str = "managed"
     version_tag: str = "PR"

@@ -1,19 +1,13 @@
-"""Concrete classes behind the starter's functions: server, engines, log sinks."""
+"""Concrete classes behind the starter's functions: server, job's remains, log sinks."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from container.contract import Engine
-from container.docker_engine import DockerEngine
-from container.errors import EngineError
-from container.process_engine import ProcessEngine
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.config import ServerConfig
-from pilot_core.ledger import HeldJob
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.make import make_sink
@@ -23,10 +17,9 @@ from pilot_core.server.client import PandaServer
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
 from pilot_starter.lastwill import Heirs
+from pilot_starter.remains import Remains
 
 __all__ = ["Services", "with_port"]
-
-log = logging.getLogger(__name__)
 
 # pilot3 `--port`: what a server URL without a port means.
 _PORT = 25443
@@ -51,7 +44,14 @@ class Services:
     @property
     def heirs(self) -> Heirs:
         """For the last will."""
-        return Heirs(send=self.send, tidy=self.tidy)
+        docker_url = self.config.child_environment.get("DOCKER_HOST") or None
+        remains = Remains(docker_url=docker_url, storage=self.config.storage, clock=self.clock)
+        return Heirs(
+            send=self.send,
+            tidy=remains.tidy,
+            store=lambda held, budget, only: remains.store(held, budget, only=only),
+            drop=remains.drop,
+        )
 
     def send(self, report: JobReport, budget: Budget, stop: threading.Event) -> None:
         """Deliver a report."""
@@ -68,22 +68,6 @@ class Services:
             server.upload_worker_log(path, budget=budget, stop=stop)
         finally:
             server.close()
-
-    def tidy(self, held: HeldJob) -> None:
-        """Remove the job's containers and processes, by label."""
-        if not held.labels:
-            return
-        engines: tuple[Engine, ...] = (ProcessEngine(clock=self.clock), DockerEngine(clock=self.clock))
-        for engine in engines:
-            try:
-                for leftover in engine.leftovers(held.labels):
-                    engine.remove_leftover(leftover)
-                    log.info("removed %s %s", engine.name, leftover.name or leftover.id)
-            except EngineError as err:
-                # No Docker on this node is the rule at a batch site.
-                log.info("%s: nothing can be removed: %s", engine.name, err)
-            finally:
-                engine.close()
 
     def _server(self, url: str) -> PandaServer:
         credentials = self.credentials

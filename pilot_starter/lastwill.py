@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pilot_core.base.budget import Budget, BudgetSpent
@@ -13,8 +13,18 @@ from pilot_core.ledger import HeldJob, Ledger, last_report
 from pilot_core.model.codes import EXIT_CODES, ErrorCode
 from pilot_core.model.report import JobReport
 from pilot_starter.child import ChildEnd
+from pilot_starter.remains import Stored
 
-__all__ = ["Cause", "Heirs", "cause_of_death", "execute", "oom_kills"]
+__all__ = [
+    "LAST_WILL_S",
+    "Cause",
+    "Heirs",
+    "Settled",
+    "cause_of_death",
+    "execute",
+    "oom_kills",
+    "with_log_url",
+]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +44,18 @@ for _code, _status in EXIT_CODES.items():
     _BY_STATUS.setdefault(_status, _code)
 
 
+# Before the report, together less than the 5 s in which the server should know.
+_TIDY_S = 2.0
+_QUICK_S = 1.5
+# The server may be down when the pilot dies; a pod that waits for it costs
+# little, a job without an end costs two hours.
+_SEND_S = 300.0
+# The rest of the logs, once the report is out.
+_STORE_S = 120.0
+#: All of it, where nobody is in a hurry.
+LAST_WILL_S = _TIDY_S + _QUICK_S + _SEND_S + _STORE_S
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """What the job's final report will say."""
@@ -44,18 +66,40 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Heirs:
-    """What the last will needs done, as functions.
+    """What the last will needs done, as functions; only `send` raises.
 
     Attributes
     ----------
     send
         Deliver a report, or raise a `PilotError`.
     tidy
-        Stop and remove what the job left running; never raises.
+        Stop and remove what the job left running.
+    store
+        Store the job's logs, or only those named.
+    drop
+        Delete the job's folders.
     """
 
     send: Callable[[JobReport, Budget, threading.Event], None]
-    tidy: Callable[[HeldJob], None]
+    tidy: Callable[[HeldJob, Budget], None]
+    store: Callable[[HeldJob, Budget, tuple[Path, ...]], Stored]
+    drop: Callable[[HeldJob], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the job that a dead pilot held.
+
+    Attributes
+    ----------
+    words
+        The job as a phrase; empty if there was none.
+    complete
+        Nothing is left that somebody may still want from this machine.
+    """
+
+    words: str = ""
+    complete: bool = True
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -105,34 +149,70 @@ def cause_of_death(end: ChildEnd, *, oom_before: int | None, oom_after: int | No
     return Cause(code, f"the pilot {end.words} and left this job without a final report")
 
 
+def with_log_url(pilot_id: str, url: str) -> str:
+    """pilotID with the address of the job's log in its first place, where readers look for it."""
+    parts = pilot_id.split("|")
+    if "://" in parts[0]:
+        parts = parts[1:]
+    return "|".join(part for part in (url, *parts) if part)
+
+
 def execute(
-    ledger: Ledger, heirs: Heirs, *, cause: Cause, now_s: float, budget: Budget, stop: threading.Event
-) -> str:
-    """Send the final report that is still owed; returns the job as a phrase, or "".
+    ledger: Ledger,
+    heirs: Heirs,
+    *,
+    cause: Cause,
+    now_s: float,
+    budget: Budget,
+    stop: threading.Event,
+    hurried: bool,
+) -> Settled:
+    """Send the final report that is still owed, remove what runs, store the logs.
+
+    In a hurry the report goes first: the node may be gone in seconds. Else
+    what runs is removed before, and the logs get a moment, so that the report
+    can say where they are.
 
     The ledger is cleared once the server has taken the report, or has said
     that it never will. Otherwise it stays for the next pilot in this folder.
     """
     held = ledger.held()
     if held is None:
-        return ""
+        return Settled()
     report = last_report(held, code=cause.code, diag=cause.diag, end_s=now_s)
+    log.warning("the pilot left job %d in stage %s: its last will follows", report.panda_id, held.stage)
+    if hurried:
+        # A server that is down must not take the time of what follows.
+        words, settled = _send(report, heirs, budget.part(budget.left / 2, "final report"), stop)
+        heirs.tidy(held, budget.part(budget.left / 2, "removal of what the job left"))
+        stored = heirs.store(held, budget, ())
+    else:
+        heirs.tidy(held, budget.part(_TIDY_S, "removal of what the job left"))
+        stored = heirs.store(held, budget.part(_QUICK_S, "logs before the report"), ())
+        if stored.url:
+            report = replace(report, pilot_id=with_log_url(report.pilot_id, stored.url))
+        words, settled = _send(report, heirs, budget.part(_SEND_S, "final report"), stop)
+        if stored.left and not stored.unknown:
+            stored = heirs.store(held, budget.part(_STORE_S, "logs after the report"), stored.left)
+    if settled:
+        ledger.clear()
+    if stored.complete:
+        heirs.drop(held)
+    else:
+        log.warning("%s is kept: not all of its logs could be stored", held.work)
+    return Settled(words, settled and stored.complete)
+
+
+def _send(report: JobReport, heirs: Heirs, budget: Budget, stop: threading.Event) -> tuple[str, bool]:
+    """What became of the report in words; True if nothing more is owed."""
     what = f"job {report.panda_id} {report.state} ({int(report.code)})"
-    log.warning(
-        "the pilot left job %d in stage %s: its final report is sent now", report.panda_id, held.stage
-    )
     try:
         heirs.send(report, budget, stop)
     except ServerRefused as err:
         log.error("the server refuses the final report of %s: %s", what, err)
-        ledger.clear()
-        phrase = f"{what}: refused by the server"
+        return f"{what}: refused by the server", True
     except (PilotError, BudgetSpent) as err:
         log.error("the final report of %s was not delivered: %s", what, err)
-        phrase = f"{what}: not delivered"
-    else:
-        log.info("the final report of %s was delivered", what)
-        ledger.clear()
-        phrase = f"{what}: reported by the starter"
-    heirs.tidy(held)
-    return phrase
+        return f"{what}: not delivered", False
+    log.info("the final report of %s was delivered", what)
+    return f"{what}: reported by the starter", True

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from pilot_core.errors import SetupError
+from pilot_core.ledger import FILE_NAME
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.config import StarterConfig
 
-__all__ = ["cache_folder", "copy_job", "last_words", "make_home"]
+__all__ = ["cache_folder", "copy_job", "keepsakes", "last_words", "leave_home", "make_home"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,21 @@ def make_home(config: StarterConfig) -> Path:
     except OSError as err:
         place = config.work_dir or config.tmp_dir
         raise SetupError(f"no working directory at {place}: {err.strerror or err}", ErrorCode.MKDIR) from err
+
+
+def keepsakes(home: Path) -> list[str]:
+    """Names in the worker's folder that somebody may still need, now that the pilot is gone.
+
+    A job's folder that is still there holds logs that could not be stored; the
+    job state file, a final report that could not be delivered.
+    """
+    state = [FILE_NAME] if (home / FILE_NAME).exists() else []
+    return [*state, *sorted(path.name for path in home.glob("PanDA_Pilot-*"))]
+
+
+def leave_home(home: Path) -> None:
+    """Delete the worker's folder; where there are keepsakes, only the credentials."""
+    shutil.rmtree(home / ".credentials" if keepsakes(home) else home, ignore_errors=True)
 
 
 def cache_folder(tmp_dir: Path) -> Path:

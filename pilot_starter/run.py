@@ -6,7 +6,6 @@ Prepare, run the pilot, ship the log, leave nothing owed, pass the exit code on.
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from pilot_starter.fetch import fetch_pilot
 from pilot_starter.health import WorkerStatus, heartbeat_fresh, write_status
 from pilot_starter.heirs import Services
 from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
-from pilot_starter.place import cache_folder, copy_job, last_words, make_home
+from pilot_starter.place import cache_folder, copy_job, last_words, leave_home, make_home
 from pilot_starter.realtime import RealTimeLogger
 
 __all__ = ["run"]
@@ -57,7 +56,7 @@ def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | Non
             last_words(config.termination_log, str(err))
             return exit_code(err.code)
         if config.work_dir is None:
-            stack.callback(shutil.rmtree, home, ignore_errors=True)
+            stack.callback(leave_home, home)
         fd, path = open_worker_log(config.worker_log, home / "wrapper-wid.log")
         worker_log = WorkerLog(
             fd,

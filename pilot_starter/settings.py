@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urldefrag
 
+from pilot_core.config import StorageConfig
 from pilot_core.errors import SetupError
 from pilot_starter.config import (
     DEFAULT_SERVER,
@@ -109,6 +110,7 @@ def settings(
             logname=env.get("WORKERLOG_LOGNAME", default="Panda-WorkerLog"),
             interval_s=env.number("WORKERLOG_INTERVAL", 5.0),
         ),
+        storage=_storage(env),
         resource_type=env.get("resourceType"),
         label=options.label or env.get("prodSourceLabel", default="managed"),
         version_tag=env.get("pilotType", default="PR"),
@@ -213,6 +215,13 @@ def _credentials(env: _Environment) -> CredentialSources:
         token_origin=env.get("PILOT_AUTH_ORIGIN", "PANDA_AUTH_ORIGIN", "OIDC_AUTH_ORIGIN"),
         google_path=env.get("GOOGLE_APPLICATION_CREDENTIALS"),
     )
+
+
+def _storage(env: _Environment) -> StorageConfig:
+    link = env.get("PILOT_LOG_URL", default="public")
+    if link not in ("public", "authenticated"):
+        raise SetupError(f"PILOT_LOG_URL={link!r} is neither public nor authenticated")
+    return StorageConfig(gcs_endpoint=env.get("STORAGE_EMULATOR_HOST"), gcs_link=link)
 
 
 def _for_children(environment: Mapping[str, str]) -> dict[str, str]:

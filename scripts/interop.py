@@ -156,6 +156,9 @@ class Front(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         host = (self.headers.get("Host") or "").split(":")[0]
         path = self.path.removeprefix(BUCKET) if host == "storage.googleapis.com" else self.path
+        if host == "logging.googleapis.com":
+            # Older clients ask for `?prettyPrint=false`.
+            path = path.split("?")[0]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
         skip = ("host", "connection", "accept-encoding", "content-length")
         headers = {k: v for k, v in self.headers.items() if k.lower() not in skip}
@@ -307,7 +310,7 @@ def outside(names: list[str]) -> int:
                 words = [name, "kill" if kill else "finish", str(site.checkout), str(site.folder)]
                 subprocess.run([*space, sys.executable, __file__, "--inside", *words], timeout=300)
                 told = site.folder / "result.json"
-                result = json.loads(told.read_text()) if told.exists() else {"case": name, "job": "no result"}
+                result = json.loads(told.read_text()) if told.exists() else {"case": words[:2], "job": "?"}
                 good = good and (kill or result["job"] == "finished")
                 print("  ".join(f"{key}: {value}" for key, value in result.items()), flush=True)
     finally:

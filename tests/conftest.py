@@ -7,8 +7,24 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+
+# Recorded data from the field is not part of this repository. Where a folder
+# beside it holds some, tests find it without being told.
+def _beside(pattern: str) -> str:
+    found = sorted(Path(__file__).resolve().parents[2].glob(pattern))
+    return str(found[0]) if found else ""
+
+
+for _variable, _folder in (
+    ("PILOT_SHARED_DATA", _beside("*/data/payload-log")[: -len("/payload-log")]),
+    ("PILOT_RUBIN_TOY", _beside("*/rubin-toy")),
+):
+    if _folder:
+        os.environ.setdefault(_variable, _folder)
 
 
 @functools.cache

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["UnsafeName", "safe_join", "tail_bytes", "write_atomic"]
+__all__ = ["UnsafeName", "open_regular", "safe_join", "tail_bytes", "write_atomic"]
 
 
 class UnsafeName(ValueError):
@@ -50,10 +52,28 @@ def safe_join(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; follows no link, waits for no writer of a FIFO.
+
+    For files in a folder where others write too: a link left there would show
+    a file that its author may not read, and a FIFO would stop the reader.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is anything else than a regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"{path} is no regular file")
+    return os.fdopen(fd, "rb")
+
+
 def tail_bytes(path: Path, count: int) -> bytes:
-    """The last `count` bytes of a file; empty if it cannot be read."""
+    """The last `count` bytes of a regular file, no link; empty if it cannot be read."""
     try:
-        with path.open("rb") as src:
+        with open_regular(path) as src:
             size = src.seek(0, os.SEEK_END)
             src.seek(max(0, size - count))
             return src.read(count)

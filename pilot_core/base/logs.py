@@ -1,6 +1,7 @@
 """The pilot's own log: UTC, in the line shape that today's starter, wrapper and monitor parse."""
 
 import contextlib
+import io
 import logging
 import sys
 import time
@@ -27,6 +28,9 @@ def _formatter(debug: bool) -> logging.Formatter:
 
 def setup_logging(*, debug: bool, redactor: Redactor) -> None:
     """Send the process's log to stdout, where wrapper and starter read it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As in `file_log`; a plain C locale would lose the whole line.
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_formatter(debug))
     handler.addFilter(RedactingFilter(redactor))
@@ -52,4 +56,6 @@ def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[logging
         yield handler
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        # On a full disk what is still in the buffer is lost, and nothing else.
+        with contextlib.suppress(OSError):
+            handler.close()

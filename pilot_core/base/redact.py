@@ -1,10 +1,11 @@
 """Nothing secret is written: what a log line, a record or a report must not hold."""
 
+import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["RedactingFilter", "Redactor"]
+__all__ = ["RedactingFilter", "Redactor", "secret_values"]
 
 MASK = "***"
 
@@ -27,6 +28,33 @@ _HINTS = ("earer", "eyJ", "ignature=", "sig=", "PRIVATE KEY", "AKIA", "ASIA", "A
 # A value shorter than this is more likely a word than a secret; masking it
 # would garble every line that holds the word.
 _SHORTEST = 6
+
+
+def secret_values(text: str) -> Iterator[str]:
+    """A secret text and, where it is a JSON document, each value in it.
+
+    A job's `secrets` come as one document; its payload takes the values out
+    and prints, if anything, one of those.
+    """
+    if text:
+        yield text
+        try:
+            yield from _values(json.loads(text))
+        except (ValueError, RecursionError):
+            return
+
+
+def _values(document: object) -> Iterator[str]:
+    if isinstance(document, Mapping):
+        document = list(document.values())
+    if isinstance(document, list):
+        for part in document:
+            yield from _values(part)
+    elif isinstance(document, str):
+        # A document in a document: PanDA keeps each secret as text.
+        yield from secret_values(document) if document.lstrip()[:1] in ("{", "[") else (document,)
+    elif document is not None and not isinstance(document, bool):
+        yield str(document)
 
 
 class Redactor:

@@ -82,12 +82,19 @@ class Scope:
                 self._threads.remove(over)
         return thread
 
-    def stop(self) -> None:
-        """Set `stopping` and join every thread; a second call is harmless."""
+    def stop(self, join_s: float | None = None) -> None:
+        """Set `stopping` and join every thread; a second call is harmless.
+
+        Parameters
+        ----------
+        join_s
+            Seconds for the joins, where there are fewer than the scope was made with.
+        """
         self.stopping.set()
-        end = self._clock.monotonic() + self._join_s
-        for thread in self._threads:
+        seconds = self._join_s if join_s is None else join_s
+        end = self._clock.monotonic() + seconds
+        threads, self._threads = self._threads, []
+        for thread in threads:
             thread.join(max(0.0, end - self._clock.monotonic()))
             if thread.is_alive():
-                log.error("thread %s did not end within %.1f s and is abandoned", thread.name, self._join_s)
-        self._threads = [t for t in self._threads if t.is_alive()]
+                log.error("thread %s did not end within %.1f s and is abandoned", thread.name, seconds)

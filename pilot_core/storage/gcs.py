@@ -20,6 +20,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.attempt import POLICY
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
 from pilot_core.storage.source import FileSource
@@ -31,10 +32,6 @@ log = logging.getLogger(__name__)
 PUBLIC = "https://storage.googleapis.com"
 # Where a browser asks for an object; the second wants a Google login first.
 LINKS = {"public": PUBLIC, "authenticated": "https://storage.cloud.google.com"}
-
-# Attempts at a whole file; at most 1+2+4+8+15+15 = 45 s of waiting in all,
-# beside what the library spends on repeating single requests of an attempt.
-POLICY = RetryPolicy(attempts=7, first_s=1.0, cap_s=15.0)
 
 # Bucket names: https://cloud.google.com/storage/docs/buckets#naming. CRIC
 # writes some endpoints with a port, which means nothing here.

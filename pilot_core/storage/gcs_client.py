@@ -2,7 +2,6 @@
 
 import http.client
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,55 +12,25 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Tra
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
-from requests.adapters import HTTPAdapter
 
 from pilot_core.base.budget import BudgetSpent
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.gcs_stream import TransferFailed, stream
+from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after
+from pilot_core.storage.gcs_stream import stream
+from pilot_core.storage.http_session import make_session, mount
 from pilot_core.storage.source import SourceChanged
 
 __all__ = ["again", "failed", "make_client", "make_session", "resume", "stream"]
 
 log = logging.getLogger(__name__)
 
-_PIECE = 256 * 1024
 _MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
 # Reasons of a 403 that mean a full storage.
 _QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
 # Answers that promise a better end to a repetition:
 # https://cloud.google.com/storage/docs/retry-strategy
 _AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
-
-
-class BudgetAdapter(HTTPAdapter):
-    """Cuts each request's timeout to what is left of the transfer's budget.
-
-    The library takes one timeout for an upload of many requests, which would
-    let the last of them run on far beyond the end. Connecting, sending and
-    waiting for the answer each may take the timeout: hence the third.
-
-    Parameters
-    ----------
-    left
-        Seconds left to the transfer in the calling thread; raises `BudgetSpent`.
-    stall_s
-        Longest silence of a healthy service.
-    """
-
-    def __init__(self, left: Callable[[], float], stall_s: float) -> None:
-        self._left = left
-        self._stall_s = stall_s
-        super().__init__(pool_connections=4, pool_maxsize=16)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Larger pieces than urllib3's 16 KiB: half the CPU time of a large file."""
-        super().init_poolmanager(connections, maxsize, block, blocksize=_PIECE, **options)
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        each = min(self._stall_s, self._left() / 3)
-        kwargs["timeout"] = (each, each)
-        return super().send(request, *args, **kwargs)
 
 
 def make_client(
@@ -87,23 +56,11 @@ def make_client(
         raise StorageError(
             f"no usable Google credentials: {_one_line(err)}", ErrorCode.MISSINGCREDENTIALS
         ) from err
-    _mount(client._http, left, stall_s)
+    mount(client._http, left, stall_s)
     # google-cloud-storage 3.17 asks for the bucket in a thread of nobody's, to
     # decorate traces that we do not take; a log writer may not even read buckets.
     client._bucket_metadata_cache = None
     return client
-
-
-def make_session(left: Callable[[], float], stall_s: float) -> requests.Session:
-    """A session for streamed uploads, whose URLs are their own credentials."""
-    session = requests.Session()
-    _mount(session, left, stall_s)
-    return session
-
-
-def _mount(session: requests.Session, left: Callable[[], float], stall_s: float) -> None:
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, BudgetAdapter(left, stall_s))
 
 
 def resume(seconds: float) -> Any:
@@ -120,7 +77,9 @@ def again(err: Exception) -> float | None:
         return 0.0 if passing else None
     err = _cause(err)
     if isinstance(err, GoogleAPICallError):
-        return _retry_after(err) if err.code in _AGAIN else None
+        if err.code not in _AGAIN:
+            return None
+        return retry_after(str(getattr(err.response, "headers", {}).get("Retry-After", "")))
     if isinstance(err, BudgetSpent):
         return None
     kinds = (
@@ -144,20 +103,24 @@ def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
 
 
 def _code(err: Exception, *, put: bool) -> ErrorCode:
-    if isinstance(err, (BudgetSpent, requests.Timeout)):
-        return ErrorCode.STAGEOUTTIMEOUT if put else ErrorCode.STAGEINTIMEOUT
     if isinstance(err, DefaultCredentialsError):
         return ErrorCode.MISSINGCREDENTIALS
+    if isinstance(err, OSError) and err.errno in FULL:
+        return ErrorCode.NOLOCALSPACE
+    return direction(_kind(err), put=put)
+
+
+def _kind(err: Exception) -> str:
+    if isinstance(err, (BudgetSpent, requests.Timeout)):
+        return "timeout"
     if isinstance(err, DataCorruption):
-        return ErrorCode.PUTADMISMATCH if put else ErrorCode.GETADMISMATCH
+        return "mismatch"
     if _no_space(err):
-        return ErrorCode.NOREMOTESPACE
+        return "full"
     refused = isinstance(err, GoogleAPICallError) and err.code in (401, 403)
     if refused or (isinstance(err, GoogleAuthError) and not isinstance(err, TransportError)):
-        return ErrorCode.STAGEOUTAUTHENTICATIONFAILURE if put else ErrorCode.STAGEINAUTHENTICATIONFAILURE
-    if isinstance(err, NotFound) and not put:
-        return ErrorCode.MISSINGINPUTFILE
-    return ErrorCode.STAGEOUTFAILED if put else ErrorCode.STAGEINFAILED
+        return "refused"
+    return "missing" if isinstance(err, NotFound) else "failed"
 
 
 def _no_space(err: Exception) -> bool:
@@ -188,17 +151,9 @@ def _cause(err: Exception) -> Exception:
     return err
 
 
-def _retry_after(err: GoogleAPICallError) -> float:
-    """Seconds the service asked for; 0 if it did not or spoke in dates."""
-    value = str(getattr(err.response, "headers", {}).get("Retry-After", ""))
-    return float(value) if value.isdigit() else 0.0
-
-
 def _one_line(err: Exception) -> str:
     """The exception in at most 300 characters of one line; an HTML page is long."""
     kind, text = type(err).__name__, str(err)
     if isinstance(err, GoogleAPICallError):
         kind, text = f"HTTP {err.code}", str(_answer(err).get("message") or err.message)
-    # The id of a resumable upload is the right to write the object.
-    text = re.sub(r"upload_id=[^&\s'\")]+", "upload_id=***", " ".join(text.split()))
-    return f"{kind}: {text[:300]}"
+    return f"{kind}: {one_line(text)}"

@@ -18,10 +18,10 @@ from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
-from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.attempt import TransferFailed
 from pilot_core.storage.source import FileSource
 
-__all__ = ["TransferFailed", "stream"]
+__all__ = ["stream"]
 
 # Resumptions of one upload; at most 1+2+4+8 = 15 s of waiting in all. Then the
 # file is begun again by the caller.
@@ -29,23 +29,6 @@ POLICY = RetryPolicy(attempts=5, first_s=1.0, cap_s=8.0)
 
 # Nothing more can be sent to this upload: not found, gone, precondition failed.
 _OVER = (404, 410, 412)
-
-
-class TransferFailed(StorageError):
-    """One attempt at a transfer failed.
-
-    Attributes
-    ----------
-    again_s
-        Seconds to wait before another attempt; None if it is no use.
-    status
-        HTTP status, 0 if there was no answer.
-    """
-
-    def __init__(self, diag: str, code: ErrorCode, *, again_s: float | None, status: int) -> None:
-        super().__init__(diag, code)
-        self.again_s = again_s
-        self.status = status
 
 
 def stream(

@@ -42,7 +42,7 @@ def ledger(starter: Starter, *, state: JobState = JobState.RUNNING) -> None:
     folder.mkdir()
     report = JobReport(panda_id=4711, attempt=2, state=state, site="TEST_SITE", node=Node(name="node-1"))
     Ledger(folder).take(
-        report, work=folder, shared=folder, labels={"panda.id": "4711"}, log_prefix="", copytool=""
+        report, work=folder, shared=folder, labels={"panda.id": "4711"}
     )
     starter.env["FAKE_LEDGER"] = str(folder / FILE_NAME)
 

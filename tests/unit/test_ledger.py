@@ -20,14 +20,13 @@ REPORT = JobReport(
 
 
 def take(ledger: Ledger) -> None:
-    ledger.take(
-        REPORT, work=Path("/w"), shared=Path("/s"), labels={"a": "b"}, log_prefix="gs://b/p/", copytool="gs"
-    )
+    ledger.take(REPORT, work=Path("/w"), shared=Path("/s"), labels={"a": "b"})
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     take(ledger)
+    ledger.logs_at("gs://b/p/", "gs")
     ledger.note("running", REPORT)
     held = Ledger(tmp_path).held()
     assert held is not None

@@ -85,7 +85,7 @@ def test_ledger_is_cleared_only_once_nothing_is_owed(
 ) -> None:
     ledger = Ledger(tmp_path)
     report = JobReport(panda_id=5, attempt=1, state=JobState.RUNNING, site="S", node=Node(name="n"))
-    ledger.take(report, work=tmp_path, shared=tmp_path, labels={"a": "b"}, log_prefix="", copytool="")
+    ledger.take(report, work=tmp_path, shared=tmp_path, labels={"a": "b"})
     sent: list[JobReport] = []
     tidied: list[HeldJob] = []
 

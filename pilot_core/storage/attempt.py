@@ -1,0 +1,114 @@
+"""One attempt at a transfer, what its failure means, and when to begin again."""
+
+import errno
+import re
+import threading
+from collections.abc import Callable
+
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.clock import Clock
+from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.contract import Stored
+from pilot_core.storage.source import SourceChanged
+
+__all__ = [
+    "FULL",
+    "POLICY",
+    "TransferFailed",
+    "again",
+    "direction",
+    "insist",
+    "one_line",
+    "retry_after",
+]
+
+# Attempts at a whole file; at most 1+2+4+8+15+15 = 45 s of waiting in all.
+POLICY = RetryPolicy(attempts=7, first_s=1.0, cap_s=15.0)
+
+#: What a file system says when there is no more room for us.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
+
+# Codes that differ by direction: (stage-out, stage-in).
+_CODES = {
+    "failed": (ErrorCode.STAGEOUTFAILED, ErrorCode.STAGEINFAILED),
+    "timeout": (ErrorCode.STAGEOUTTIMEOUT, ErrorCode.STAGEINTIMEOUT),
+    "refused": (ErrorCode.STAGEOUTAUTHENTICATIONFAILURE, ErrorCode.STAGEINAUTHENTICATIONFAILURE),
+    "mismatch": (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH),
+    "missing": (ErrorCode.STAGEOUTFAILED, ErrorCode.MISSINGINPUTFILE),
+    "full": (ErrorCode.NOREMOTESPACE, ErrorCode.STAGEINFAILED),
+}
+
+
+class TransferFailed(StorageError):
+    """One attempt at a transfer failed.
+
+    Attributes
+    ----------
+    again_s
+        Seconds to wait before another attempt; None if it is no use.
+    status
+        HTTP status, 0 if there was no answer.
+    """
+
+    def __init__(self, diag: str, code: ErrorCode, *, again_s: float | None = None, status: int = 0) -> None:
+        super().__init__(diag, code)
+        self.again_s = again_s
+        self.status = status
+
+
+def direction(kind: str, *, put: bool) -> ErrorCode:
+    """The code of a kind of failure (`failed`, `timeout`, `refused`...) for stage-out or stage-in."""
+    return _CODES[kind][0 if put else 1]
+
+
+def again(err: Exception) -> float | None:
+    """Judge a failure for `retry`: seconds to wait at least, or None if it is final."""
+    if isinstance(err, TransferFailed):
+        return err.again_s
+    if isinstance(err, SourceChanged) or (isinstance(err, StorageError) and err.code in _MISMATCH):
+        return 0.0
+    return None
+
+
+def insist(
+    once: Callable[[], Stored],
+    *,
+    what: str,
+    put: bool,
+    policy: RetryPolicy,
+    clock: Clock,
+    budget: Budget,
+) -> Stored:
+    """Begin again what failed in a way that may pass; nothing but `StorageError`s leave here.
+
+    Raises
+    ------
+    StorageError
+        The last failure; the end of the budget is a STAGEOUTTIMEOUT or
+        STAGEINTIMEOUT, a full disk of this node NOLOCALSPACE.
+    """
+    try:
+        return retry(
+            once, policy=policy, again=again, clock=clock, budget=budget, stop=threading.Event(), what=what
+        )
+    except BudgetSpent as err:
+        raise StorageError(f"{what}: {err}", direction("timeout", put=put)) from err
+    except OSError as err:
+        # A storage's failures have been put into words before: this is the local file.
+        code = ErrorCode.NOLOCALSPACE if err.errno in FULL else ErrorCode.FILEHANDLINGFAILURE
+        raise StorageError(f"{what}: {err.strerror or err}", code) from err
+
+
+def retry_after(value: str) -> float:
+    """Seconds in a Retry-After header; 0 if there is none or it speaks in dates."""
+    return float(value) if value.isdigit() else 0.0
+
+
+def one_line(text: str, *, at_most: int = 300) -> str:
+    """Foreign text as one line without the parts of a URL that are a right to write."""
+    text = re.sub(r"(?i)((?:upload_id|signature|sig|token|authz)=)[^&\s'\")]+", r"\1***", " ".join(text.split()))
+    return text[:at_most]

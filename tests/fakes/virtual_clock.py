@@ -1,0 +1,115 @@
+"""Time for many threads: it stands still while one of them works, and jumps when all of them wait.
+
+A wait of half an hour then costs a millisecond, whatever the number of
+threads, and no allowance of time runs out because the machine is busy: real
+time does not count at all.
+"""
+
+import sys
+import threading
+import time
+from types import FrameType
+
+from pilot_core.base.inbox import E, Inbox
+
+__all__ = ["ClockInbox", "VirtualClock"]
+
+#: Real seconds between two looks of a waiting thread.
+POLL_S = 0.0005
+
+#: Real seconds without a step of the clock after which something is stuck:
+#: a thread that blocks on anything else than this clock stops time for all.
+STUCK_S = 30.0
+
+
+class VirtualClock:
+    """A `Clock` shared by its maker's thread and all threads started after it.
+
+    A thread is at rest while it is inside `wait`, or joins another that has
+    not ended. When all are, the time is set to the earliest end of a wait.
+
+    Parameters
+    ----------
+    start
+        First epoch second; now, if None: files that are written meanwhile
+        should not seem to come from the future.
+    """
+
+    def __init__(self, start: float | None = None) -> None:
+        self._now = time.time() if start is None else start
+        self._lock = threading.Lock()
+        self._waits: dict[threading.Thread, tuple[threading.Event, float]] = {}
+        self._strangers = set(threading.enumerate()) - {threading.current_thread()}
+        self._moved = time.monotonic()
+
+    def time(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        me, end = threading.current_thread(), self._now + max(0.0, seconds)
+        with self._lock:
+            self._waits[me] = (event, end)
+            self._moved = time.monotonic()
+        try:
+            while not event.wait(POLL_S):
+                if self._now >= end:
+                    return event.is_set()
+                self._step()
+            return True
+        finally:
+            with self._lock:
+                del self._waits[me]
+
+    def _step(self) -> None:
+        """Set the time forward if nobody has anything to do now."""
+        with self._lock:
+            busy = [thread for thread in self._threads() if not self._at_rest(thread)]
+            if not busy:
+                self._now = max(self._now, min(end for _, end in self._waits.values()))
+                self._moved = time.monotonic()
+            elif time.monotonic() - self._moved > STUCK_S:
+                raise AssertionError(f"time stands still: {[t.name for t in busy]} wait for something else")
+
+    def _threads(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread not in self._strangers]
+
+    def _at_rest(self, thread: threading.Thread) -> bool:
+        if thread in self._waits:
+            event, end = self._waits[thread]
+            return not event.is_set() and end > self._now
+        return _joins(sys._current_frames().get(thread.ident or 0))
+
+
+def _joins(frame: FrameType | None) -> bool:
+    """True if a thread sits in `Thread.join` and the other one has not ended."""
+    for _ in range(3):
+        if frame is None:
+            return False
+        if frame.f_code is threading.Thread.join.__code__:
+            return bool(frame.f_locals["self"].is_alive())
+        frame = frame.f_back
+    return False
+
+
+class ClockInbox(Inbox[E]):
+    """The pilot's inbox, whose reader waits by the clock."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._arrived = threading.Event()
+
+    def put(self, event: E) -> None:
+        super().put(event)
+        self._arrived.set()
+
+    def get(self, timeout_s: float) -> E | None:
+        # Cleared before the look: what comes after it is noticed by the wait.
+        self._arrived.clear()
+        found = super().get(0.0)
+        if found is None and self._clock.wait(self._arrived, timeout_s):
+            found = super().get(0.0)
+        return found

@@ -1,0 +1,429 @@
+"""The whole pilot in memory: real wiring, real threads, fakes where it touches the world.
+
+A `World` holds what outlives a pilot (server, engine, queue and storage data,
+stored files, log records) and the clock; `run` lets one pilot live in it to
+its end. Whatever is asked of the world is a *moment*, named after its contract
+(`Server.update_job:finished`, `Engine.start`, `CopyTool.put:payload.stdout`);
+a `Twist` says what happens at one.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from container.errors import EngineUnavailable, ImageError, StartError
+from container.labels import NAME_LABEL
+from container.reaper import BOOT_LABEL, OWNER_LABEL
+from container.spec import ContainerSpec
+from pilot_core.agent import Agent, AgentEvent
+from pilot_core.app import Engines, Pilot
+from pilot_core.base.budget import Budget
+from pilot_core.base.redact import Redactor
+from pilot_core.compile import FAMILY
+from pilot_core.config import (
+    Config,
+    HeartbeatConfig,
+    InfoConfig,
+    JobsConfig,
+    MonitorConfig,
+    PayloadConfig,
+    RealtimeConfig,
+    ServerConfig,
+    WorkerConfig,
+)
+from pilot_core.errors import ServerRefused, ServerUnreachable, SetupError, StorageError
+from pilot_core.jobrun import Drain, Signal
+from pilot_core.ledger import FILE_NAME, HeldJob, Ledger
+from pilot_core.local.definition import make
+from pilot_core.local.store import Store
+from pilot_core.logship.contract import Entry, Outcome, Sink
+from pilot_core.logship.record import JobContext, PayloadRecords
+from pilot_core.logship.shipper import LogShipper, ShipSettings
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import Job
+from pilot_core.model.payload import JobPaths
+from pilot_core.model.queue import Protocol, Queue, Storage
+from pilot_core.model.report import JobReport, Reply, WorkerState
+from pilot_core.server.contract import JobRequest
+from pilot_core.storage.contract import CopyTool, Progress, Stored
+from tests.fakes.engine import FakeContainer, FakeEngine
+from tests.fakes.info import FakeInformation
+from tests.fakes.server import FakeServer
+from tests.fakes.sink import AGAIN, YES, MemorySink
+from tests.fakes.storage import FakeTool
+from tests.fakes.virtual_clock import ClockInbox, VirtualClock
+
+__all__ = ["IMAGE", "Twist", "World"]
+
+QUEUE = "WORLD"
+IMAGE = "registry.invalid/stack:w_2026"
+
+
+@dataclass(frozen=True, slots=True)
+class Twist:
+    """Something happens at a moment.
+
+    Attributes
+    ----------
+    at
+        `Contract.method`, or `Contract.method:detail`.
+    do
+        A key of `World.deeds`: fail, refuse, kill, command, signal, drain, wait, break.
+    value
+        Text of a command, number of a signal, seconds of a wait.
+    after, times
+        Lets so many moments pass first, then happens so often; 0 for always.
+    """
+
+    at: str
+    do: str
+    value: Any = None
+    after: int = 0
+    times: int = 1
+
+
+class _SinkDown(Exception):
+    """Never leaves the fake: a sink's failure is an outcome."""
+
+
+def failure(call: str) -> Exception:
+    """What a call raises, by its contract, when it cannot be carried out."""
+    words = f"{call} was made to fail"
+    special: dict[str, Exception] = {
+        "Engine.ensure_image": ImageError(words),
+        "Engine.start": StartError(words),
+        "Information.queue": SetupError(words, ErrorCode.QUEUEDATA),
+        "Information.storage": SetupError(words, ErrorCode.NOSTORAGE),
+    }
+    general: dict[str, Exception] = {
+        "Server": ServerUnreachable(words),
+        "Engine": EngineUnavailable(words),
+        "Container": EngineUnavailable(words),
+        "CopyTool": StorageError(words),
+        "Sink": _SinkDown(words),
+    }
+    return special.get(call) or general[call.partition(".")[0]]
+
+
+class World:
+    """See above.
+
+    Parameters
+    ----------
+    folder
+        The pilot's home and the shared folder are made below it.
+    jobs
+        What the server has: keys of a definition, and `payload`: what the
+        engine's payload does (`FAKE_EXIT` and so on).
+    queue
+        Fields of `model.queue.Queue` that differ.
+    settings
+        Fields of the settings that differ, by part: `{"heartbeat": {"period_s": 5}}`.
+    twists
+        What happens.
+    base_urls
+        Where transformations may come from.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        jobs: Sequence[Mapping[str, Any]] = ({},),
+        queue: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        twists: Sequence[Twist] = (),
+        base_urls: Sequence[str] = (),
+    ) -> None:
+        self.clock = VirtualClock()
+        self.home = folder / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.config = _config(folder, settings or {}, tuple(base_urls))
+        self.server = WorldServer(self)
+        self.engine = WorldEngine(self)
+        self.information = WorldInformation(self, _queue(queue or {}))
+        self.tool = WorldTool(self)
+        self.sink = WorldSink(self)
+        self.payloads: dict[int, Mapping[str, str]] = {}
+        self.ids = [self._submit(job) for job in jobs]
+        self.moments: Counter[str] = Counter()
+        self.codes: list[ErrorCode] = []
+        self._inbox: ClockInbox[AgentEvent] = ClockInbox(self.clock)
+        self._twists = [_Armed(twist) for twist in twists]
+        self._lock = threading.Lock()
+        self.deeds: dict[str, Callable[[str, Twist], object]] = {
+            "fail": lambda call, _: _throw(failure(call)),
+            "refuse": lambda call, _: _throw(ServerRefused(f"{call} was refused")),
+            "break": lambda call, _: _throw(ZeroDivisionError(f"a defect in {call}")),
+            "kill": lambda _, __: [self.server.store.kill(panda_id) for panda_id in self.ids],
+            "command": lambda _, t: [self.server.store.set_command(i, t.value) for i in self.ids],
+            "signal": lambda _, t: self._inbox.put(Signal(int(t.value))),
+            "drain": lambda _, __: self._inbox.put(Drain()),
+            "wait": lambda _, t: self.clock.wait(threading.Event(), float(t.value)),
+        }
+
+    def run(self) -> ErrorCode:
+        """One pilot, from its start to its end."""
+        pilot = PilotInWorld(self, self._inbox)
+        try:
+            self.codes.append(pilot.agent.run())
+        finally:
+            pilot.close()
+        return self.codes[-1]
+
+    def happen(self, call: str, detail: str = "") -> None:
+        """A call has come in; called first by each fake, in the caller's thread."""
+        with self._lock:
+            self.moments[call] += 1
+            names = (call, f"{call}:{detail}")
+            due = [armed.twist for armed in self._twists if armed.twist.at in names and armed.due()]
+        for twist in due:
+            self.deeds[twist.do](call, twist)
+
+    def held(self) -> HeldJob | None:
+        """What the ledger says is still owed to the server."""
+        return Ledger(self.home).held()
+
+    def bury(self) -> None:
+        """Make the ledger's writer a dead process: the next pilot here is another one."""
+        path = self.home / FILE_NAME
+        document = json.loads(path.read_text())
+        document["held"]["pid_ticks"] = 1
+        path.write_text(json.dumps(document))
+
+    def stored(self, panda_id: int) -> list[str]:
+        """Names of a job's stored files."""
+        folder = f"/PandaJob_{panda_id}/"
+        return sorted(url.rsplit("/", 1)[1] for url in self.tool.objects if folder in url)
+
+    def leave_container(self) -> None:
+        """A container of a pilot that died with an earlier boot of this node."""
+        labels = {**FAMILY, OWNER_LABEL: "0" * 32, BOOT_LABEL: "another-boot", NAME_LABEL: "panda-1"}
+        spec = ContainerSpec(
+            name="panda-1", argv=("true",), workdir="/", image="",
+            stdout=self.home / "old.out", stderr=self.home / "old.err", labels=labels,
+        )  # fmt: skip
+        self.engine.containers[spec.name] = FakeContainer(self.engine, spec, 0)
+
+    def _submit(self, job: Mapping[str, Any]) -> int:
+        given = {"container_name": IMAGE, "jobPars": "run it", **job}
+        payload = given.pop("payload", {})
+        panda_id = self.server.store.submit(make(queue=QUEUE, **given))
+        self.payloads[panda_id] = payload
+        return panda_id
+
+
+@dataclass(slots=True)
+class _Armed:
+    twist: Twist
+    seen: int = 0
+
+    def due(self) -> bool:
+        self.seen += 1
+        turn = self.seen - self.twist.after
+        return turn >= 1 and (self.twist.times == 0 or turn <= self.twist.times)
+
+
+def _throw(error: Exception) -> None:
+    raise error
+
+
+def _queue(changes: Mapping[str, Any]) -> Queue:
+    queue = Queue(
+        name=QUEUE, resource=QUEUE, copytools={"pl": ("gs",)}, storages={"pl": ("WORLD_LOGS",)}
+    )
+    return replace(queue, **changes)
+
+
+def _config(
+    folder: Path, settings: Mapping[str, Mapping[str, Any]], base_urls: tuple[str, ...]
+) -> Config:
+    home = folder / "home"
+    config = Config(
+        worker=WorkerConfig(
+            queue=QUEUE, home=home, harvester_id="harvester", worker_id=7, hostname="node", cleanup=False
+        ),
+        server=ServerConfig(url="http://panda.invalid"),
+        info=InfoConfig(folder=home),
+        jobs=JobsConfig(requests=1, failures=2, min_free_mb=1),
+        heartbeat=HeartbeatConfig(),
+        payload=PayloadConfig(engine="process", shared_root=folder / "shared", base_urls=base_urls),
+        realtime=RealtimeConfig(enabled=True, files=("payload.stdout",), interval_s=60.0),
+        monitor=MonitorConfig(sample_s=60.0, free_mb=1),
+    )
+    parts = {name: replace(getattr(config, name), **values) for name, values in settings.items()}
+    if "push_file" in settings.get("jobs", {}):
+        parts["jobs"] = replace(parts["jobs"], push_file=home / settings["jobs"]["push_file"])
+    return replace(config, **parts)
+
+
+class PilotInWorld(Pilot):
+    """`app.Pilot` with everything that reaches outside taken from a world."""
+
+    def __init__(self, world: World, inbox: ClockInbox[AgentEvent]) -> None:
+        self._world = world
+        super().__init__(world.config, redactor=Redactor(), clock=world.clock)
+        self.inbox = inbox
+        self.engines = _engines(world)
+        self.information = world.information
+        self.agent = Agent(
+            config=world.config,
+            tools=self._tools(),
+            information=world.information,
+            make_source=self._source,
+            open_engines=self.engines.open,
+            inbox=inbox,
+            clock=world.clock,
+        )
+
+    def _connect(self) -> "WorldServer":
+        return self._world.server
+
+    def _copytool(self, name: str) -> CopyTool:
+        return self._world.tool
+
+    def _shipper(self, job: Job, paths: JobPaths) -> tuple[LogShipper, Sink] | None:
+        sink = self._world.sink
+        context = JobContext(
+            task_id=str(job.task_id), panda_job_id=str(job.panda_id),
+            harvester_worker_id="7", harvester_id="harvester", request_id=job.request_id,
+        )  # fmt: skip
+        shipper = LogShipper(
+            [paths.work / name for name in self.config.realtime.files],
+            lambda source: PayloadRecords(
+                context, source, entry_bytes=0, redactor=self.redactor, now=self.clock.time
+            ),
+            sink,
+            checkpoint=paths.work / ".realtime_position.json",
+            clock=self.clock,
+            settings=ShipSettings(interval_s=self.config.realtime.interval_s),
+        )
+        return shipper, sink
+
+
+def _engines(world: World) -> Engines:
+    """The real choice of engines, with the world's for Docker and for scripts."""
+    engines = Engines(world.config.payload, world.clock)
+    engines._process = FakeEngine(clock=world.clock)  # type: ignore[assignment]
+    engines._docker = world.engine  # type: ignore[assignment]
+    engines._beside = world.engine
+    return engines
+
+
+class WorldServer(FakeServer):
+    """The server."""
+
+    def __init__(self, world: World) -> None:
+        store = Store(Path(":memory:"), clock=world.clock)
+        super().__init__(store=store, harvester_id="harvester", worker_id=7)
+        self._world = world
+
+    def acquire_job(
+        self, request: JobRequest, *, budget: Budget, stop: threading.Event
+    ) -> Mapping[str, object] | None:
+        self._world.happen("Server.acquire_job")
+        return super().acquire_job(request, budget=budget, stop=stop)
+
+    def update_job(self, report: JobReport, *, budget: Budget, stop: threading.Event) -> Reply:
+        self._world.happen("Server.update_job", report.state.value)
+        return super().update_job(report, budget=budget, stop=stop)
+
+    def update_worker(
+        self, state: WorkerState, *, site: str, node: str, budget: Budget, stop: threading.Event
+    ) -> None:
+        self._world.happen("Server.update_worker", state.value)
+        super().update_worker(state, site=site, node=node, budget=budget, stop=stop)
+
+    def upload_worker_log(self, path: Path, *, budget: Budget, stop: threading.Event) -> None:
+        self._world.happen("Server.upload_worker_log", path.name)
+        super().upload_worker_log(path, budget=budget, stop=stop)
+
+    def close(self) -> None:
+        self._world.happen("Server.close")
+        super().close()
+
+
+class WorldEngine(FakeEngine):
+    """The engine; what a payload does is looked up by the job's id."""
+
+    #: As the Docker engine has it: its daemon is on this node.
+    local = True
+
+    def __init__(self, world: World) -> None:
+        super().__init__(clock=world.clock, on_call=self._hook, images=("",), registry=(IMAGE,))
+        self._world = world
+
+    def _hook(self, name: str, _: ContainerSpec | None) -> None:
+        contract = "Container" if name in ("wait", "stop", "remove") else "Engine"
+        self._world.happen(f"{contract}.{name}")
+
+    def start(self, spec: ContainerSpec) -> FakeContainer:
+        payload = self._world.payloads.get(int(spec.environment["PANDAID"]), {})
+        return super().start(replace(spec, environment={**spec.environment, **payload}))
+
+
+class WorldInformation(FakeInformation):
+    """One queue, one storage."""
+
+    def __init__(self, world: World, queue: Queue) -> None:
+        place = Protocol(endpoint="gs://world-logs", path="/logs")
+        storage = Storage("WORLD_LOGS", type="OS_LOGS", protocols={"pl": (place,)})
+        super().__init__(queues=[queue], storages=[storage])
+        self._world = world
+
+    def queue(self, name: str, *, budget: Budget) -> Queue:
+        self._world.happen("Information.queue", name)
+        return super().queue(name, budget=budget)
+
+    def storage(self, name: str, *, budget: Budget) -> Storage:
+        self._world.happen("Information.storage", name)
+        return super().storage(name, budget=budget)
+
+
+class WorldTool(FakeTool):
+    """The copy tool."""
+
+    name = "gs"
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def put(
+        self,
+        source: Path,
+        target: str,
+        *,
+        budget: Budget,
+        content_type: str = "",
+        progress: Progress | None = None,
+    ) -> Stored:
+        self._world.happen("CopyTool.put", source.name)
+        return super().put(source, target, budget=budget, content_type=content_type, progress=progress)
+
+    def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
+        self._world.happen("CopyTool.get", target.name)
+        return super().get(source, target, budget=budget, progress=progress)
+
+
+class WorldSink(MemorySink):
+    """The log service. A sink never raises: its failure is an outcome."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(self._mood)
+        self._world = world
+
+    def _mood(self, _: Sequence[Entry]) -> Outcome:
+        try:
+            self._world.happen("Sink.write")
+        except _SinkDown:
+            return AGAIN
+        return YES
+
+    def close(self) -> None:
+        self._world.happen("Sink.close")
+        super().close()

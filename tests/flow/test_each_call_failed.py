@@ -1,0 +1,109 @@
+"""Every call of every contract fails in turn, once and for good: no job is ever lost by it.
+
+The list is made from the contracts, so that a new method is in it by itself.
+"""
+
+import inspect
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from container.contract import Container, Engine
+from pilot_core.info.contract import Information
+from pilot_core.logship.contract import Sink
+from pilot_core.model.codes import ErrorCode, exit_code
+from pilot_core.server.contract import Server
+from pilot_core.storage.contract import CopyTool
+from tests.fakes.world import Twist, World
+
+CONTRACTS = (Server, Engine, Container, Information, CopyTool, Sink)
+CALLS = [
+    f"{contract.__name__}.{name}"
+    for contract in CONTRACTS
+    for name, _ in inspect.getmembers(contract, inspect.isfunction)
+    if not name.startswith("_")
+]
+
+#: By contract these never fail in a way that a caller could see.
+SILENT = {
+    "Server.close",
+    "Engine.close",
+    "Container.stats",
+    "CopyTool.public_url",
+    "Sink.close",
+}
+#: The starter's call; and Rubin's payloads fetch their own input.
+NOT_OURS = {"Server.upload_worker_log", "CopyTool.get"}
+
+#: The payload runs until it is stopped for its walltime, so that `stop` is called too.
+LONG = {"payload": {"FAKE_SLEEP": "inf", "FAKE_STDOUT": "hello\n"}, "maxWalltime": 300}
+SHORT = {"payload": {"FAKE_SLEEP": "90", "FAKE_STDOUT": "hello\n"}}
+
+
+def live(folder: Path, call: str, deed: str, times: int) -> World:
+    """A world in which a call fails, and one pilot's life in it."""
+    world = World(
+        folder,
+        jobs=[LONG if call == "Container.stop" else SHORT],
+        settings={"realtime": {"interval_s": 10.0}},
+        twists=[Twist(call, deed, times=times)],
+    )
+    world.leave_container()
+    world.run()
+    return world
+
+
+def test_the_lists_are_of_real_calls() -> None:
+    assert set(CALLS) >= SILENT | NOT_OURS
+    assert len(CALLS) > 20
+
+
+@pytest.mark.parametrize("times", [1, 0], ids=["once", "for good"])
+@pytest.mark.parametrize("call", [call for call in CALLS if call not in SILENT | NOT_OURS])
+def test_a_call_fails(call: str, times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = set(threading.enumerate())
+    with caplog.at_level(logging.INFO):
+        world = live(tmp_path, call, "fail", times)
+    assert world.moments[call], "the pilot did not get so far"
+    check_nothing_lost(world)
+    assert [r.getMessage() for r in caplog.records if r.exc_info] == [], "a trace for the user"
+    assert exit_code(world.codes[0]) in range(256)
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call not in NOT_OURS | SILENT])
+def test_a_defect_in_a_call(call: str, tmp_path: Path) -> None:
+    """What no contract foresees may end the pilot, but costs no job its report."""
+    world = World(tmp_path, jobs=[SHORT], twists=[Twist(call, "break", times=0)])
+    world.leave_container()
+    try:
+        world.run()
+    except ZeroDivisionError:
+        assert call in ("Information.queue", "Engine.check", "Engine.leftovers", "Engine.remove_leftover")
+    check_nothing_lost(world)
+
+
+@pytest.mark.parametrize("call", sorted(NOT_OURS))
+def test_calls_that_the_pilot_does_not_make(call: str, tmp_path: Path) -> None:
+    assert not live(tmp_path, call, "fail", 0).moments[call]
+
+
+def check_nothing_lost(world: World) -> None:
+    """The server has one final state, or the ledger holds the report, or nobody took the job."""
+    row = world.server.store.job(world.ids[0])
+    finals = [u.status for u in world.server.store.updates(row.panda_id) if u.status in ("finished", "failed")]
+    held = world.held()
+    if row.status in ("activated",):
+        assert held is None
+        assert not finals
+        return
+    assert len(finals) + (held is not None) == 1, (row.status, finals, held)
+    if held is not None:
+        assert held.report.panda_id == row.panda_id
+        assert held.report.state.final
+    if finals == ["failed"]:
+        assert row.pilot_error[0] != ErrorCode.NONE
+        assert row.pilot_error[1]
+    assert not [c for c in world.engine.started if c.wait(0.0) is None], "a payload still runs"

@@ -1,0 +1,71 @@
+"""Debug commands stay in the job's folders and never reach a shell."""
+
+from pathlib import Path
+
+import pytest
+
+from pilot_core.debugging import LIMIT, debug_output
+from pilot_core.errors import PayloadError
+from pilot_core.model.payload import JobPaths
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> JobPaths:
+    work = tmp_path / "home" / "PanDA_Pilot-1"
+    shared = tmp_path / "shared" / "1"
+    work.mkdir(parents=True)
+    shared.mkdir(parents=True)
+    (work / "payload.stdout").write_text("a" * 5000 + "END")
+    (work / "pilotlog.txt").write_text("the pilot's own")
+    (shared / "payload-log.json").write_text('{"message": "shared"}')
+    (tmp_path / "secret.txt").write_text("hunter2")
+    return JobPaths(home=tmp_path / "home", work=work, shared=shared)
+
+
+def test_debug_shows_the_end_of_the_youngest_log(paths: JobPaths) -> None:
+    text = debug_output("debug", paths)
+    assert text.endswith("END")
+    assert len(text) <= LIMIT
+
+
+def test_tail_follows_a_link_into_the_shared_folder_only(paths: JobPaths) -> None:
+    (paths.work / "payload-log.json").symlink_to(paths.shared / "payload-log.json")
+    assert "shared" in debug_output("tail payload-log.json", paths)
+    (paths.work / "evil.txt").symlink_to(paths.home.parent / "secret.txt")
+    with pytest.raises(PayloadError, match=r"evil\.txt"):
+        debug_output("tail evil.txt", paths)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tail ../../secret.txt",
+        "tail /etc/passwd",
+        "ls ..",
+        "du /",
+        "cat payload.stdout",
+        "tail 'unclosed",
+        "rm -rf .",
+        "gdb 1",
+    ],
+)
+def test_what_leaves_the_job_is_refused(paths: JobPaths, command: str) -> None:
+    with pytest.raises(PayloadError):
+        debug_output(command, paths)
+
+
+def test_nothing_is_run_by_a_shell(paths: JobPaths) -> None:
+    debug_output("ls", paths)
+    with pytest.raises(PayloadError):
+        debug_output("tail $(touch${IFS}made)", paths)
+    debug_output("ls ; touch made", paths)
+    assert not (paths.work / "made").exists()
+
+
+def test_ls_and_du_tell_sizes(paths: JobPaths) -> None:
+    assert "5003 payload.stdout" in debug_output("ls", paths)
+    assert "5003 payload.stdout" in debug_output("du payload.stdout", paths)
+
+
+def test_ps_has_a_head_line(paths: JobPaths) -> None:
+    assert "COMMAND" in debug_output("ps", paths)
