@@ -32,7 +32,11 @@ RUN printf 'path-exclude=/usr/share/%s/*\n' doc man locale >/etc/dpkg/dpkg.cfg.d
 # The client alone: payload scripts call `docker run` over the host's socket.
 COPY --from=build /usr/bin/docker /usr/local/bin/docker
 COPY --from=build /opt/pilot /opt/pilot
-ENV PATH=/opt/pilot/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 LANG=C.UTF-8 TZ=UTC
+# Payload images in Google's registries: their token, for the SDK and for `docker run`.
+COPY deploy/image/docker-credential-google /usr/local/bin/
+COPY deploy/image/docker-config.json /etc/panda-pilot/docker/config.json
+ENV PATH=/opt/pilot/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 LANG=C.UTF-8 TZ=UTC \
+    DOCKER_CONFIG=/etc/panda-pilot/docker
 # Root by default, because a shared Docker socket needs it; any other user does
 # where payloads are plain processes.
 ARG USER=0
@@ -48,5 +52,5 @@ RUN apt-get update -q \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /usr/local/bin/docker
 ENV PATH=/opt/pilot/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-COPY deploy/with-dockerd.sh /usr/local/bin/with-dockerd
+COPY deploy/image/with-dockerd.sh /usr/local/bin/with-dockerd
 ENTRYPOINT ["/usr/bin/tini", "--", "with-dockerd", "pilot-starter"]

@@ -30,6 +30,7 @@ from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock, SystemClock
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log, setup_logging
+from pilot_core.base.procs import alive, signal_at_death_of
 from pilot_core.base.redact import Redactor
 from pilot_core.compile import FAMILY
 from pilot_core.config import Config, PayloadConfig
@@ -262,6 +263,10 @@ class Pilot:
         for number in ENDING_SIGNALS:
             signal.signal(number, lambda n, _: self.inbox.put(Signal(n)))
         signal.signal(signal.SIGUSR2, lambda _, __: self.inbox.put(Drain()))
+        # Without the starter nobody reads our output nor speaks for us afterwards.
+        starter = self.config.worker.starter_pid
+        if starter and not signal_at_death_of(starter, signal.SIGTERM):
+            log.warning("the starter (pid %d) is not our parent: its end will not be noticed", starter)
 
     def _tools(self) -> JobTools:
         return JobTools(
@@ -334,6 +339,9 @@ class Pilot:
             notice = PreemptionNotice(wrapup.metadata_url or PREEMPTED_URL, timeout_s=WHY_S)
             if notice.preempted():
                 code, diag = ErrorCode.PREEMPTION, "the node is being preempted (metadata server)"
+        starter = self.config.worker.starter_pid
+        if number is signal.SIGTERM and starter and not alive(starter):
+            diag = f"the starter (pid {starter}) ended without ending the pilot"
         # Whoever counts our time does so from the signal.
         asked_s = self.clock.monotonic() - began
         return Signalled(code, diag, max(1.0, wrapup.preempt_s - asked_s))

@@ -43,6 +43,8 @@ class WorkerConfig:
     log_url
         GTAG: where the worker's own log will be found; first part of pilotID
         until the job's log is uploaded.
+    starter_pid
+        The starter, if it is our parent: the pilot does not outlive it. 0 for none.
     id_file
         One PandaID per line is appended to it: the wrapper reads it. None: do not.
     """
@@ -64,6 +66,7 @@ class WorkerConfig:
     batch_type: str = ""
     batch_id: str = ""
     pod_name: str = ""
+    starter_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from pilot_core.base.files import tail_bytes
@@ -17,6 +18,9 @@ from pilot_core.model.payload import JobPaths
 __all__ = ["LIMIT", "debug_output"]
 
 LIMIT = 2048
+
+#: A look goes no further: it is taken between two heartbeats.
+MOST_FILES = 20_000
 
 #: The payload stands still while gdb looks at it.
 GDB_S = 20.0
@@ -32,6 +36,8 @@ def debug_output(text: str, paths: JobPaths) -> str:
     ------
     PayloadError
         For a command that is not one of ours, or a path outside the job.
+    OSError, ValueError
+        A file that vanished meanwhile or may not be read; a pattern that is none.
     """
     try:
         words = shlex.split(text)
@@ -45,7 +51,7 @@ def debug_output(text: str, paths: JobPaths) -> str:
 
 
 def _debug(_: Sequence[str], paths: JobPaths) -> str:
-    found = [path for pattern in _LOGS for path in paths.work.glob(pattern) if path.is_file()]
+    found = [path for pattern in _LOGS for path in _matches(pattern, paths) if path.is_file()]
     found = [path for path in found if path.name != paths.log.name]
     return _show_tail(found, "any log of the payload")
 
@@ -69,7 +75,8 @@ def _ls(arguments: Sequence[str], paths: JobPaths) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
     for path in sorted(_matches(names[0], paths)):
-        for entry in sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]:
+        folder = path.is_dir() and not path.is_symlink()
+        for entry in sorted(islice(path.iterdir(), MOST_FILES)) if folder else [path]:
             info = entry.lstat()
             lines.append(f"{info.st_mode & 0o7777:04o} {info.st_size:>12} {entry.name}")
     return "\n".join(lines)
@@ -79,10 +86,10 @@ def _du(arguments: Sequence[str], paths: JobPaths) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
     for path in sorted(_matches(names[0], paths)):
-        files = (
-            [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
-        )
-        lines.append(f"{sum(p.lstat().st_size for p in files):>14} {path.name or path}")
+        below = list(islice(path.rglob("*"), MOST_FILES)) if path.is_dir() else [path]
+        size = sum(p.lstat().st_size for p in below if p.is_file() and not p.is_symlink())
+        more = "+" if len(below) == MOST_FILES else ""
+        lines.append(f"{size:>14}{more} {path.name or path}")
     return "\n".join(lines)
 
 
@@ -127,7 +134,7 @@ def _matches(pattern: str, paths: JobPaths) -> list[Path]:
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
     roots = [root.resolve() for root in (paths.work, paths.shared)]
-    found = [paths.work] if pattern in (".", "") else list(paths.work.glob(pattern))
+    found = [paths.work] if pattern in (".", "") else list(islice(paths.work.glob(pattern), MOST_FILES))
     return [path for path in found if any(path.resolve().is_relative_to(root) for root in roots)]
 
 

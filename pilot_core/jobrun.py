@@ -404,7 +404,9 @@ class JobRun:
         if self._shipper is not None and self._watch is None:
             # Never started, so nobody ran the shipper: there is nothing to ship.
             self._shipper = None
-        self._tools.ledger.note("wrapup", self._report(JobState.RUNNING))
+        if self._machine.ending is None:
+            # A final report that was decided already must stay on record.
+            self._tools.ledger.note("wrapup", self._report(JobState.RUNNING))
         hurried = self._signal is not ErrorCode.NONE
         if hurried:
             # The report has gone ahead: the wrap-up may have the rest.

@@ -90,6 +90,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker.scheduler_id", "schedulerID of job updates", env=("PANDA_JSID",)),
     Setting("worker.log_url", "URL of the worker's log", env=("GTAG",)),
     Setting("worker.hostname", "name of the node", env=("PANDA_HOSTNAME",)),
+    Setting(
+        "worker.starter_pid", "end when this parent process ends", text.count, env=("PILOT_STARTER_PID",)
+    ),
     Setting("worker.pod_name", "name of the pod", env=("POD_NAME", "HOSTNAME")),
     # the server
     Setting("cli.url", "PanDA server, with or without port", flags=("--url",), ini="Pilot.pandaserver"),
@@ -318,7 +321,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("wrapup.upload_s", "upload of logs", text.seconds, flags=("--upload-timeout",), unit="s"),
     Setting("wrapup.final_s", "final report", text.seconds, flags=("--final-timeout",), unit="s"),
     Setting(
-        "wrapup.preempt_s", "everything after SIGTERM", text.seconds, flags=("--preempt-budget",), unit="s"
+        "wrapup.preempt_s",
+        "everything after SIGTERM",
+        text.seconds,
+        flags=("--preempt-budget",),
+        env=("PILOT_GRACE_SECONDS",),
+        unit="s",
+    ),
+    Setting(
+        "wrapup.metadata_url",
+        "says whether the node is being preempted, asked on Kubernetes after SIGTERM",
+        env=("PILOT_METADATA_URL",),
     ),
 )
 

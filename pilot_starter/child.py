@@ -57,15 +57,15 @@ class ChildEnd:
         The first ending signal that we passed on to it; None if there was none.
     killed
         We killed it because it did not end in time.
-    asked_at
-        When it was asked, on the monotonic clock.
+    due
+        When it had to be over after that, on the monotonic clock.
     """
 
     exit_code: int | None
     signum: int | None
     asked: signal.Signals | None = None
     killed: bool = False
-    asked_at: float | None = None
+    due: float | None = None
 
     @property
     def status(self) -> int:
@@ -170,12 +170,12 @@ class Child:
         """SIGKILL to everything in the group."""
         signal_group(self.pid, signal.SIGKILL)
 
-    def end(self, *, asked: signal.Signals | None, killed: bool, asked_at: float | None) -> ChildEnd:
+    def end(self, *, asked: signal.Signals | None, killed: bool, due: float | None) -> ChildEnd:
         """Its end; only once `reap` has said yes."""
         code = os.waitstatus_to_exitcode(self.wait_status or 0)
         if code >= 0:
-            return ChildEnd(exit_code=code, signum=None, asked=asked, killed=killed, asked_at=asked_at)
-        return ChildEnd(exit_code=None, signum=-code, asked=asked, killed=killed, asked_at=asked_at)
+            return ChildEnd(exit_code=code, signum=None, asked=asked, killed=killed, due=due)
+        return ChildEnd(exit_code=None, signum=-code, asked=asked, killed=killed, due=due)
 
 
 def supervise(
@@ -197,20 +197,19 @@ def supervise(
         Called about every `tick_s` seconds.
     """
     asked: signal.Signals | None = None
-    asked_at: float | None = None
     deadline: float | None = None
     killed = False
     next_tick = clock.monotonic() + tick_s
     while not child.reap():
         now = clock.monotonic()
-        if deadline is not None and now >= deadline:
+        if deadline is not None and now >= deadline and not killed:
             log.warning("the pilot did not end within its time after %s and is killed", asked and asked.name)
             child.kill_group()
-            killed, deadline = True, None
+            killed = True
         if now >= next_tick:
             tick()
             next_tick = now + tick_s
-        due = next_tick if deadline is None else min(next_tick, deadline)
+        due = next_tick if deadline is None or killed else min(next_tick, deadline)
         signum = inbox.get(due - clock.monotonic())
         if signum is None or signum == signal.SIGCHLD:
             continue
@@ -220,9 +219,8 @@ def supervise(
             allowed = grace_s if asked is None else _SECOND_S
             ends = clock.monotonic() + allowed
             deadline = ends if deadline is None else min(deadline, ends)
-            if asked is None:
-                asked, asked_at = signum, clock.monotonic()
-    return child.end(asked=asked, killed=killed, asked_at=asked_at)
+            asked = asked or signum
+    return child.end(asked=asked, killed=killed, due=due)
 
 
 def end_leftovers(child: Child, *, clock: Clock, timeout_s: float, inbox: Inbox[signal.Signals]) -> int:

@@ -15,7 +15,7 @@ from pilot_starter.attend import Abandoned, attended
 from pilot_starter.child import ChildEnd
 from pilot_starter.config import StarterConfig
 from pilot_starter.heirs import Services
-from pilot_starter.lastwill import LAST_WILL_S, Settled, cause_of_death, execute, oom_kills
+from pilot_starter.lastwill import LAST_WILL_S, cause_of_death, execute, oom_kills
 from pilot_starter.logfile import WorkerLog
 from pilot_starter.place import keepsakes
 from pilot_starter.realtime import RealTimeLogger
@@ -66,7 +66,7 @@ class Closing:
         self._inbox = inbox
         self._stop = threading.Event()
         self._oom_before = oom_kills()
-        self._settled = Settled()
+        self._owed = ""
 
     def close(self, end: ChildEnd | None, *, words: str, hurry_s: float | None) -> str:
         """Do it all; returns what became of the job the pilot still held, "" if none.
@@ -89,7 +89,7 @@ class Closing:
             kept = keepsakes(self._home)
             if kept:
                 log.warning("%s is kept for %s", self._home, ", ".join(kept))
-            owed = self._settled.words
+            owed = self._owed
             log.info("%s", f"{words}; {owed}" if owed else words)
             self._step("last lines", lambda: self._out.settle(min(1.0, budget.left)))
             self._step("last records", lambda: self._ship(budget, hurried=hurry_s is not None))
@@ -112,7 +112,7 @@ class Closing:
             )
         except Abandoned as err:
             log.error("%s", err)
-        return self._settled.words
+        return self._owed
 
     def _step(self, name: str, step: Callable[[], object]) -> None:
         try:
@@ -124,7 +124,7 @@ class Closing:
 
     def _last_will(self, end: ChildEnd, budget: Budget, *, hurried: bool) -> None:
         seconds = max(0.0, budget.left - _RESERVE_S) if hurried else LAST_WILL_S
-        self._settled = execute(
+        self._owed = execute(
             Ledger(self._home),
             self._services.heirs,
             cause=cause_of_death(end, oom_before=self._oom_before, oom_after=oom_kills()),

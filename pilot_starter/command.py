@@ -6,11 +6,13 @@ from pathlib import Path
 
 from pilot_starter.config import StarterConfig
 
-__all__ = ["KILL_RESERVE_S", "pilot_options", "wrapper_argv", "wrapper_environment"]
+__all__ = ["KILL_RESERVE_S", "PILOT_EXIT_S", "pilot_options", "wrapper_argv", "wrapper_environment"]
 
 # Of the time after SIGTERM this much is the starter's: kill what is left,
 # drain the worker's log, upload it.
 KILL_RESERVE_S = 2.0
+# From the end of the pilot's budget to the end of its process.
+PILOT_EXIT_S = 1.0
 
 
 def pilot_options(config: StarterConfig, home: Path) -> list[str]:
@@ -67,8 +69,8 @@ def wrapper_environment(
     env = {**config.child_environment, **credentials}
     env["PILOT_PYTHON"] = sys.executable
     env["PANDA_PILOT_SOURCE"] = str(home)
-    # The pilot must be through before it is killed.
-    env["PILOT_GRACE_SECONDS"] = f"{max(1.0, config.grace_s - KILL_RESERVE_S - 0.5):g}"
+    # The pilot must be through before it is killed: its own budget and its exit.
+    env["PILOT_GRACE_SECONDS"] = f"{max(1.0, config.grace_s - KILL_RESERVE_S - PILOT_EXIT_S):g}"
     if config.worker_id is not None:
         env["HARVESTER_WORKER_ID"] = str(config.worker_id)
     if config.harvester_id:

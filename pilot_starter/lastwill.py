@@ -19,7 +19,6 @@ __all__ = [
     "LAST_WILL_S",
     "Cause",
     "Heirs",
-    "Settled",
     "cause_of_death",
     "execute",
     "oom_kills",
@@ -86,22 +85,6 @@ class Heirs:
     drop: Callable[[HeldJob], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of the job that a dead pilot held.
-
-    Attributes
-    ----------
-    words
-        The job as a phrase; empty if there was none.
-    complete
-        Nothing is left that somebody may still want from this machine.
-    """
-
-    words: str = ""
-    complete: bool = True
-
-
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
     """How many processes of our cgroup the kernel has killed for want of memory.
 
@@ -150,7 +133,7 @@ def cause_of_death(end: ChildEnd, *, oom_before: int | None, oom_after: int | No
 
 
 def with_log_url(pilot_id: str, url: str) -> str:
-    """pilotID with the address of the job's log in its first place, where readers look for it."""
+    """pilotID with the address of the job's log in its first place."""
     parts = pilot_id.split("|")
     if "://" in parts[0]:
         parts = parts[1:]
@@ -166,8 +149,10 @@ def execute(
     budget: Budget,
     stop: threading.Event,
     hurried: bool,
-) -> Settled:
+) -> str:
     """Send the final report that is still owed, remove what runs, store the logs.
+
+    Returns the job and what became of its report as a phrase, "" if there is none.
 
     In a hurry the report goes first: the node may be gone in seconds. Else
     what runs is removed before, and the logs get a moment, so that the report
@@ -178,7 +163,7 @@ def execute(
     """
     held = ledger.held()
     if held is None:
-        return Settled()
+        return ""
     report = last_report(held, code=cause.code, diag=cause.diag, end_s=now_s)
     log.warning("the pilot left job %d in stage %s: its last will follows", report.panda_id, held.stage)
     if hurried:
@@ -200,7 +185,7 @@ def execute(
         heirs.drop(held)
     else:
         log.warning("%s is kept: not all of its logs could be stored", held.work)
-    return Settled(words, settled and stored.complete)
+    return words
 
 
 def _send(report: JobReport, heirs: Heirs, budget: Budget, stop: threading.Event) -> tuple[str, bool]:

@@ -33,7 +33,7 @@ def make_home(config: StarterConfig) -> Path:
 
 
 def keepsakes(home: Path) -> list[str]:
-    """Names in the worker's folder that somebody may still need, now that the pilot is gone.
+    """Names in the worker's folder that somebody may need when the pilot is gone.
 
     A job's folder that is still there holds logs that could not be stored; the
     job state file, a final report that could not be delivered.

@@ -56,7 +56,7 @@ class Stored:
 
 
 class Remains:
-    """Removes what still runs, and stores the logs, within a budget; neither ever raises.
+    """Removes what still runs, stores the logs; within a budget, and never raises.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Remains:
             engine.close()
 
     def store(self, held: HeldJob, budget: Budget, *, only: tuple[Path, ...] = ()) -> Stored:
-        """Store the job's logs, or those of them that were left, where the pilot would have.
+        """Store the job's logs, or `only` some of them, where the pilot would have.
 
         What has no time left is named in the log.
         """

@@ -36,6 +36,9 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
+# Of the grace this much is for the end of this process.
+_EXIT_S = 0.8
+
 
 def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | None = 1) -> int:
     """Live one worker's life; returns the exit code of the process.
@@ -164,8 +167,8 @@ class _Worker:
         self._tell(phase="closing")
         words = f"the pilot {end.words}"
         hurry_s = None
-        if end.asked_at is not None:
-            hurry_s = max(1.0, end.asked_at + self._config.grace_s - self._clock.monotonic() - 0.5)
+        if end.due is not None:
+            hurry_s = max(1.0, end.due + KILL_RESERVE_S - self._clock.monotonic() - _EXIT_S)
         owed = closing.close(end, words=f"worker ends with exit code {end.status}: {words}", hurry_s=hurry_s)
         return end.status, f"{words}; {owed}" if owed else words
 
@@ -220,12 +223,12 @@ class _Worker:
 
     def _start(self, installed: bool) -> Child:
         wrapper = Path(__file__).with_name("wrapper.sh")
+        env = wrapper_environment(self._config, home=self._home, credentials=self._credentials.environment())
         return Child(
             wrapper_argv(self._config, wrapper=wrapper, home=self._home, installed=installed),
             cwd=self._home,
-            env=wrapper_environment(
-                self._config, home=self._home, credentials=self._credentials.environment()
-            ),
+            # The wrapper becomes the pilot, which ends if we die without a word.
+            env={**env, "PILOT_STARTER_PID": str(os.getpid())},
             output_fd=self._out.attach(),
         )
 

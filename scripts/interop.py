@@ -59,13 +59,16 @@ class Site:
         """A file of a checkout, at the tip of a branch, as an executable copy."""
         target = self.folder / Path(path).name
         tree = str(self.checkout / repository)
+        why = ""
         for branch in (f"origin/{ref}", ref):
-            found = subprocess.run(["git", "-C", tree, "show", f"{branch}:{path}"], capture_output=True)
+            command = ["git", "-C", tree, "show", f"{branch}:{path}"]
+            found = subprocess.run(command, capture_output=True, timeout=30, check=False)
+            why = found.stderr.decode().strip()
             if found.returncode == 0:
                 target.write_bytes(found.stdout)
                 target.chmod(0o755)
                 return target
-        raise SystemExit(f"{tree}: {found.stderr.decode().strip()}")
+        raise SystemExit(f"{tree}: {why}")
 
 
 OPTIONS = (
@@ -94,7 +97,7 @@ def rubin(site: Site) -> list[str]:
 
 
 def atlas(site: Site) -> list[str]:
-    """ATLAS's wrapper, without ATLAS's software; reads queuedata.json where it starts."""
+    """ATLAS's wrapper without ATLAS's software; reads queuedata.json on the spot."""
     script = site.script("pilot-wrapper", "runpilot2-wrapper.sh", ref="master")
     return ["bash", str(script), "--container", "--localpy", "--mute", *OPTIONS]
 
@@ -147,26 +150,45 @@ def environment(site: Site, google_key: Path) -> dict[str, str]:
     }
 
 
+#: google.logging.type.LogSeverity by number.
+SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
+
+
+def plain_entries(body: bytes) -> bytes:
+    """A request to Cloud Logging as today's clients write it.
+
+    Older ones use what protobuf's JSON mapping also allows, and our fake of the
+    service does not know: names with underscores, severities as numbers.
+    """
+    request = json.loads(body)
+    for old, new in (("dry_run", "dryRun"), ("partial_success", "partialSuccess")):
+        if old in request:
+            request[new] = request.pop(old)
+    for entry in request.get("entries", []):
+        if isinstance(entry.get("severity"), int):
+            entry["severity"] = SEVERITIES[entry["severity"] // 100]
+    return json.dumps(request).encode()
+
+
 class Front(BaseHTTPRequestHandler):
-    """Every host of `HOSTS` behind one certificate; passes on to the servers of this run."""
+    """All of `HOSTS` behind one certificate; passes on to the servers of this run."""
 
     protocol_version = "HTTP/1.1"
     upstream: Mapping[str, str] = {}
 
     def _pass_on(self) -> None:
         host = (self.headers.get("Host") or "").split(":")[0]
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
         path = self.path.removeprefix(BUCKET) if host == "storage.googleapis.com" else self.path
         if host == "logging.googleapis.com":
-            # Older clients ask for `?prettyPrint=false`.
-            path = path.split("?")[0]
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+            path, body = path.split("?")[0], plain_entries(body or b"{}")
         skip = ("host", "connection", "accept-encoding", "content-length")
         headers = {k: v for k, v in self.headers.items() if k.lower() not in skip}
-        call = urllib.request.Request(  # noqa: S310 - our own servers
+        call = urllib.request.Request(
             self.upstream[host] + path, data=body, headers=headers, method=self.command
         )
         try:
-            with urllib.request.urlopen(call, timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(call, timeout=60) as answer:
                 status, kind, data = answer.status, answer.headers.get_content_type(), answer.read()
         except urllib.error.HTTPError as err:
             status, kind, data = err.code, err.headers.get_content_type(), err.read()
@@ -176,7 +198,7 @@ class Front(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = _pass_on  # noqa: N815 - the base class asks for these names
+    do_GET = do_POST = _pass_on
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -205,7 +227,7 @@ def fronts(site: Site, upstream: Mapping[str, str]) -> Iterator[None]:
 
 
 def settle_in(site: Site) -> None:
-    """The namespace's network, host names, /tmp and /cvmfs; a certificate for all hosts."""
+    """The namespace's network, host names, /tmp and /cvmfs; a certificate for all."""
     names = ",".join(f"DNS:{host}" for host in HOSTS)
     (site.folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(HOSTS)}\n")
     panda_env = site.folder / "cvmfs" / SITE_ENVIRONMENT / "panda_env/v1/conda/install/bin"
@@ -213,10 +235,11 @@ def settle_in(site: Site) -> None:
     (site.folder / "cvmfs" / SITE_ENVIRONMENT / "lsst_distrib").mkdir()
     (panda_env / "activate").write_text("# the environment is active already\n")
     (site.folder / "tmp").mkdir()
-    certificate = ["-keyout", str(site.folder / "key.pem"), "-out", str(site.folder / "cert.pem")]
+    certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    certificate += ["-nodes", "-days", "2", "-subj", "/CN=interop", "-addext", f"subjectAltName={names}"]
+    certificate += ["-keyout", str(site.folder / "key.pem"), "-out", str(site.folder / "cert.pem")]
     for command in (
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=interop", "-addext", f"subjectAltName={names}", *certificate],
+        certificate,
         ["ip", "link", "set", "lo", "up"],
         ["mount", "--bind", str(site.folder / "hosts"), "/etc/hosts"],
         ["mount", "--bind", str(site.folder / "cvmfs"), "/cvmfs"],
@@ -251,7 +274,7 @@ def run_case(name: str, *, kill: bool, site: Site) -> dict[str, object]:
         work = Path("/tmp/work")
         work.mkdir()
         (work / "queuedata.json").write_text(json.dumps(panda.cric.queue(QUEUE), indent=1))
-        upstream = {host: panda.url for host in HOSTS} | {"logging.googleapis.com": google.url}
+        upstream = dict.fromkeys(HOSTS, panda.url) | {"logging.googleapis.com": google.url}
         upstream["storage.googleapis.com"] = f"{panda.url}/cache"
         env = environment(site, google.credentials(site.folder / "google.json"))
         output = site.folder / "output"
@@ -272,6 +295,7 @@ def run_case(name: str, *, kill: bool, site: Site) -> dict[str, object]:
             took_s = time.monotonic() - began
             row = panda.store.job(job)
             said = output.read_text(errors="replace")
+            worker_log = google.entries("Panda-WorkerLog")
             return {
                 "case": name + (" SIGTERM" if kill else ""),
                 "job": row.status,
@@ -280,14 +304,15 @@ def run_case(name: str, *, kill: bool, site: Site) -> dict[str, object]:
                 "seconds": round(took_s, 1),
                 "pandaIDs": f"pandaids: {job}" in said,
                 "payload records": len(google.entries("Panda-RubinLog")),
-                "worker records": len(google.entries("Panda-WorkerLog")),
+                "worker records": len(worker_log),
+                "with PandaJobID": sum(e["jsonPayload"].get("PandaJobID") == str(job) for e in worker_log),
                 "log uploaded": any(p.name.startswith("interop_42") for p in cache.iterdir()),
                 "output": str(output),
             }
 
 
 def outside(names: list[str]) -> int:
-    """One pair of runs a case, each in namespaces of its own; 0 if every job finished."""
+    """Two runs a case, each in namespaces of its own; 0 if every job finished."""
     checkout = os.environ.get("CHECKOUT")
     if not checkout or os.getuid() != 0:
         raise SystemExit(__doc__)
@@ -304,11 +329,14 @@ def outside(names: list[str]) -> int:
                     [ROOT / "scripts/tarball.sh", site.folder / "pilot3.tar.gz"],
                     check=True,
                     capture_output=True,
+                    timeout=60,
                 )
                 # --mount-proc: what runs inside sees its own processes only.
                 space = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
                 words = [name, "kill" if kill else "finish", str(site.checkout), str(site.folder)]
-                subprocess.run([*space, sys.executable, __file__, "--inside", *words], timeout=300)
+                subprocess.run(
+                    [*space, sys.executable, __file__, "--inside", *words], timeout=300, check=False
+                )
                 told = site.folder / "result.json"
                 result = json.loads(told.read_text()) if told.exists() else {"case": words[:2], "job": "?"}
                 good = good and (kill or result["job"] == "finished")

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,30 @@ def recipe_there() -> str:
     return "" if os.path.isdir(folder) else f"PILOT_RUBIN_TOY={folder!r} is no folder"
 
 
-PARTS = {"docker": docker_answers, "gcs": emulator_there, "rubin": recipe_there}
+@functools.cache
+def moto_there() -> str:
+    """Why moto's S3 server cannot be used; empty if it can."""
+    return "" if importlib.util.find_spec("moto") is not None else "package moto is not installed"
+
+
+def programs(*names: str) -> Callable[[], str]:
+    """A check that says which of these programs are missing."""
+
+    def missing() -> str:
+        gone = [name for name in names if shutil.which(name) is None]
+        return f"no {', '.join(gone)} on PATH" if gone else ""
+
+    return missing
+
+
+PARTS = {
+    "docker": docker_answers,
+    "gcs": emulator_there,
+    "gfal": programs("gfal-copy", "gfal-sum", "gfal-rename"),
+    "rubin": recipe_there,
+    "s3": moto_there,
+    "xrootd": programs("xrootd", "xrdcp", "xrdfs"),
+}
 REQUIRED = {part for part in os.environ.get("PILOT_TEST_REQUIRE", "").split(",") if part}
 
 

@@ -7,6 +7,11 @@ __all__ = ["Inbox"]
 
 E = TypeVar("E")
 
+# The kernel may hand a signal to another thread, and one that comes right
+# before a wait does not end it: the handler, which Python runs in the main
+# thread alone, would then wait as long as its reader. So no wait is longer.
+_SLICE_S = 0.5
+
 
 class Inbox(Generic[E]):
     """Events in, in the order of their arrival, for one reader.
@@ -24,7 +29,12 @@ class Inbox(Generic[E]):
 
     def get(self, timeout_s: float) -> E | None:
         """Next event, or None after `timeout_s` seconds without one."""
-        try:
-            return self._queue.get(timeout=max(0.0, timeout_s))
-        except queue.Empty:
-            return None
+        left = max(0.0, timeout_s)
+        while True:
+            part = min(left, _SLICE_S)
+            try:
+                return self._queue.get(timeout=part)
+            except queue.Empty:
+                left -= part
+                if left <= 0.0:
+                    return None

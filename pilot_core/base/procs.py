@@ -5,6 +5,7 @@ test them. A process that vanishes while it is read is simply not there.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Iterable, Mapping
@@ -23,12 +24,16 @@ __all__ = [
     "processes",
     "read_bytes",
     "read_stat",
+    "signal_at_death_of",
     "signal_group",
     "signal_process",
     "start_ticks",
 ]
 
 PROC = Path("/proc")
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 
 #: Bytes of a /proc file read at once; `stat` has about 300, `io` about 100.
 _CHUNK = 65536
@@ -177,6 +182,20 @@ def alive(pid: int, ticks: int | None = None, proc: Path = PROC) -> bool:
 def group_members(pgid: int, proc: Path = PROC) -> list[int]:
     """Living processes of a process group, zombies left out."""
     return [stat.pid for stat in processes(proc).values() if stat.pgid == pgid and stat.living]
+
+
+def signal_at_death_of(parent: int, signum: signal.Signals) -> bool:
+    """Have the kernel signal us when our parent ends, however it ends.
+
+    Returns
+    -------
+    bool
+        False, and nothing is asked for, if `parent` is not our parent (any more).
+    """
+    if os.getppid() == parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+    # It may have died before we asked.
+    return os.getppid() == parent
 
 
 def signal_group(pgid: int, signum: signal.Signals) -> bool:

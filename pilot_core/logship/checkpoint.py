@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilot_core.base.files import write_atomic
 from pilot_core.logship.contract import Mark
+from pilot_core.logship.disk import Disk
 
 __all__ = ["Checkpoint", "Place", "fingerprint"]
 
@@ -68,10 +68,13 @@ class Checkpoint:
     ----------
     path
         None: nothing is remembered across a restart.
+    disk
+        Where it is.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, disk: Disk) -> None:
         self._path = path
+        self._disk = disk
         self._written = ""
         self._said = False
 
@@ -84,7 +87,7 @@ class Checkpoint:
         if self._path is None:
             return []
         try:
-            raw = json.loads(self._path.read_text())
+            raw = json.loads(self._disk.load(self._path))
             if raw["version"] != _VERSION:
                 raise ValueError(f"version {raw['version']}")
             return [Place(**item) for item in raw["places"]]
@@ -105,7 +108,7 @@ class Checkpoint:
         if text == self._written:
             return
         try:
-            write_atomic(self._path, text, mode=0o600)
+            self._disk.save(self._path, text)
             self._written = text
         except OSError as err:
             if not self._said:

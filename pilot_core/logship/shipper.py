@@ -17,6 +17,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.logship.checkpoint import Checkpoint, Place
 from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCounts, Sink
 from pilot_core.logship.delivery import Delivery, DeliveryPolicy
+from pilot_core.logship.disk import Disk, OsDisk
 from pilot_core.logship.tail import Tail
 from pilot_core.logship.tailed import Commit, TailedFile
 
@@ -104,8 +105,8 @@ class LogShipper:
         Used by the shipper's thread only; the caller closes it.
     checkpoint
         Position file; None for none.
-    clock, settings
-        Source of time; how.
+    clock, settings, disk
+        Source of time; how; where the files are.
     """
 
     def __init__(
@@ -117,12 +118,14 @@ class LogShipper:
         checkpoint: Path | None,
         clock: Clock,
         settings: ShipSettings | None = None,
+        disk: Disk | None = None,
     ) -> None:
         self._settings = settings or ShipSettings()
         self._maker_for = maker_for
         self._clock = clock
+        self._disk = disk or OsDisk()
         self._sink_name = sink.name
-        self._checkpoint = Checkpoint(checkpoint)
+        self._checkpoint = Checkpoint(checkpoint, self._disk)
         places = self._checkpoint.load()
         self._tails = [self._tail(path, places) for path in dict.fromkeys(files)]
         self._wake = threading.Event()
@@ -282,6 +285,7 @@ class LogShipper:
         return Tail(
             path,
             [place for place in places if place.path == str(path)],
+            disk=self._disk,
             clock=self._clock,
             line_bytes=self._settings.line_bytes,
             rotate_wait_s=self._settings.rotate_wait_s,

@@ -6,12 +6,12 @@ cut and written anew is another one under the same inode.
 """
 
 import logging
-import os
 import stat
 from pathlib import Path
 
 from pilot_core.base.clock import Clock
 from pilot_core.logship.checkpoint import Place, fingerprint
+from pilot_core.logship.disk import Disk, FileFacts
 from pilot_core.logship.tailed import BEFORE, TailedFile
 
 __all__ = ["Tail"]
@@ -31,13 +31,23 @@ class Tail:
     rotate_wait_s
         A file that lost its name is read on until it has been quiet for so long:
         a writer that had it open may not have noticed yet.
+    disk, clock
+        The file system and the source of time.
     """
 
     def __init__(
-        self, path: Path, places: list[Place], *, clock: Clock, line_bytes: int, rotate_wait_s: float
+        self,
+        path: Path,
+        places: list[Place],
+        *,
+        disk: Disk,
+        clock: Clock,
+        line_bytes: int,
+        rotate_wait_s: float,
     ) -> None:
         self.path = path
         self.files: list[TailedFile] = []
+        self._disk = disk
         self._clock = clock
         self._line_bytes = line_bytes
         self._rotate_wait_s = rotate_wait_s
@@ -83,18 +93,17 @@ class Tail:
         for file in self.files:
             file.close()
 
-    def _open(self, path: Path) -> tuple[int, os.stat_result] | None:
+    def _open(self, path: Path) -> tuple[int, FileFacts] | None:
         try:
-            # Not blocking: the name may be a pipe.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            fd = self._disk.open(path)
         except FileNotFoundError:
             return None
         except OSError as err:
             self._say(f"cannot be opened: {err.strerror}")
             return None
-        info = os.fstat(fd)
+        info = self._disk.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            os.close(fd)
+            self._disk.close(fd)
             self._say("is not a regular file")
             return None
         return fd, info
@@ -102,7 +111,7 @@ class Tail:
     def _open_current(self) -> TailedFile | None:
         """The file that the name stands for now, unless it is the one we have."""
         try:
-            info = os.stat(self.path)
+            info = self._disk.stat(self.path)
         except FileNotFoundError:
             return None
         except OSError as err:
@@ -125,11 +134,10 @@ class Tail:
     def _resume(self) -> None:
         """Open the files of an earlier life, in the order in which they came."""
         places, self._places = self._places, []
-        folder = self.path.parent
         here: dict[tuple[int, int], Path] = {}
-        for other in sorted(folder.glob(self.path.name.replace("[", "[[]") + "*")) if folder.is_dir() else ():
+        for other in self._disk.namesakes(self.path):
             try:
-                info = other.stat()
+                info = self._disk.stat(other)
             except OSError:
                 continue
             here.setdefault((info.st_dev, info.st_ino), other)
@@ -140,17 +148,17 @@ class Tail:
                 log.warning("%s: the file read so far is gone, at byte %d", self.path, place.offset)
                 continue
             fd, info = opened
-            before = os.pread(fd, min(BEFORE, place.seen_to), max(0, place.seen_to - BEFORE))
+            before = self._disk.pread(fd, min(BEFORE, place.seen_to), max(0, place.seen_to - BEFORE))
             same = (info.st_dev, info.st_ino) == (place.device, place.inode)
             if not same or info.st_size < place.seen_to or fingerprint(before) != place.seen_print:
                 log.warning("%s: another file has taken the place of the one read so far", self.path)
-                os.close(fd)
+                self._disk.close(fd)
                 continue
-            start = os.pread(fd, min(BEFORE, place.offset), max(0, place.offset - BEFORE))
+            start = self._disk.pread(fd, min(BEFORE, place.offset), max(0, place.offset - BEFORE))
             self.files.append(self._tailed(fd, place, start))
 
     def _tailed(self, fd: int, place: Place, before: bytes) -> TailedFile:
-        file = TailedFile(fd, place, before=before, line_bytes=self._line_bytes)
+        file = TailedFile(fd, place, disk=self._disk, before=before, line_bytes=self._line_bytes)
         file.grown_at = self._clock.monotonic()
         return file
 

@@ -2,12 +2,12 @@
 
 import io
 import logging
-import os
 import zlib
 from pathlib import Path
 
 from pilot_core.logship.checkpoint import Place, fingerprint
 from pilot_core.logship.contract import Chunk, Mark, RecordMaker, Source
+from pilot_core.logship.disk import Disk
 
 __all__ = ["BEFORE", "Commit", "TailedFile"]
 
@@ -30,19 +30,22 @@ class TailedFile:
         Open for reading; owned by this object.
     place
         Identity, and where to start.
+    disk
+        Where it is open.
     before
         The bytes before that place.
     line_bytes
         A longer line is handed out in pieces.
     """
 
-    def __init__(self, fd: int, place: Place, *, before: bytes, line_bytes: int) -> None:
+    def __init__(self, fd: int, place: Place, *, disk: Disk, before: bytes, line_bytes: int) -> None:
         self.place = place
         self.maker: RecordMaker | None = None
         self.replaced = False
         self.size = place.offset
         self.grown_at = 0.0
         self._fd = fd
+        self._disk = disk
         self._cap = line_bytes
         self._at = place.offset
         self._before = before
@@ -73,7 +76,7 @@ class TailedFile:
     def grew(self, now: float) -> bool:
         """Look at size and time; False if there is nothing new to read."""
         try:
-            info = os.fstat(self._fd)
+            info = self._disk.fstat(self._fd)
         except OSError as err:
             return self._unreadable(err)
         seen = (info.st_size, info.st_mtime_ns)
@@ -101,7 +104,7 @@ class TailedFile:
         while chunk is None and not self.replaced:
             start = self._at - len(self._before)
             try:
-                data = os.pread(self._fd, len(self._before) + size, start)
+                data = self._disk.pread(self._fd, len(self._before) + size, start)
             except OSError as err:
                 self._unreadable(err)
                 break
@@ -184,10 +187,11 @@ class TailedFile:
         """The same inode from its start, after a truncation."""
         device, inode = self.ident
         place = Place(self.place.path, device, inode, generation=generation, since=now)
-        return TailedFile(os.dup(self._fd), place, before=b"", line_bytes=self._cap)
+        fd = self._disk.dup(self._fd)
+        return TailedFile(fd, place, disk=self._disk, before=b"", line_bytes=self._cap)
 
     def close(self) -> None:
         """Let go of the file; a second call is harmless."""
         if self._fd >= 0:
-            os.close(self._fd)
+            self._disk.close(self._fd)
             self._fd = -1

@@ -61,7 +61,7 @@ class TransferFailed(StorageError):
 
 
 def direction(kind: str, *, put: bool) -> ErrorCode:
-    """The code of a kind of failure (`failed`, `timeout`, `refused`...) for stage-out or stage-in."""
+    """Code of a kind of failure (`failed`, `timeout`...) for stage-out or stage-in."""
     return _CODES[kind][0 if put else 1]
 
 
@@ -83,7 +83,7 @@ def insist(
     clock: Clock,
     budget: Budget,
 ) -> Stored:
-    """Begin again what failed in a way that may pass; nothing but `StorageError`s leave here.
+    """Begin again what failed in a way that may pass.
 
     Raises
     ------
@@ -95,6 +95,11 @@ def insist(
         return retry(
             once, policy=policy, again=again, clock=clock, budget=budget, stop=threading.Event(), what=what
         )
+    except TransferFailed as err:
+        if err.again_s is None or not budget.spent:
+            raise
+        # A library stopped by the end of the budget calls it a broken connection.
+        raise StorageError(err.diag, direction("timeout", put=put)) from err
     except BudgetSpent as err:
         raise StorageError(f"{what}: {err}", direction("timeout", put=put)) from err
     except OSError as err:
@@ -110,5 +115,7 @@ def retry_after(value: str) -> float:
 
 def one_line(text: str, *, at_most: int = 300) -> str:
     """Foreign text as one line without the parts of a URL that are a right to write."""
-    text = re.sub(r"(?i)((?:upload_id|signature|sig|token|authz)=)[^&\s'\")]+", r"\1***", " ".join(text.split()))
+    text = re.sub(
+        r"(?i)((?:upload_id|signature|sig|token|authz)=)[^&\s'\")]+", r"\1***", " ".join(text.split())
+    )
     return text[:at_most]

@@ -1,4 +1,4 @@
-"""Which class is which of CRIC's copytools: another one is a line here, a file beside it."""
+"""CRIC's copytools and their classes: another one is a line here and a file beside."""
 
 from collections.abc import Callable, Mapping
 

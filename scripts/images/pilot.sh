@@ -38,5 +38,5 @@ docker image inspect --format '{{.Size}}' "$tag" |
     awk -v tag="$tag" '{ printf "%s: %.0f MB, of which\n", tag, $1 / 1e6 }'
 docker history --human=false --no-trunc --format '{{.Size}} {{.CreatedBy}}' "$tag" |
     awk '$1 > 1e6 { size = $1 / 1e6; $1 = ""; sub("^ /bin/sh -c (#.nop. *)?", "")
-                    printf "  %4.0f MB  %s\n", size, length($0) > 3 ? substr($0, 1, 90) : "base image" }'
+                    printf "  %4.0f MB  %s\n", size, (length($0) > 3) ? substr($0, 1, 90) : "the base" }'
 echo "build/sbom.json lists $(wc -l <build/packages.txt) packages"

@@ -1,6 +1,7 @@
 """What every copy tool promises: the fake, a folder, and GCS by its real client."""
 
 import os
+import ssl
 import threading
 import urllib.request
 import zlib
@@ -18,10 +19,16 @@ from pilot_core.model.queue import Protocol, Queue, Storage
 from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.destination import LOG_ACTIVITIES, destination
 from pilot_core.storage.gcs import GcsTool
+from pilot_core.storage.https import HttpsTool
 from pilot_core.storage.local import LocalTool
 from pilot_core.storage.logs import LogUploader
-from tests.fakes import gcs
+from pilot_core.storage.s3 import S3Tool
+from pilot_core.storage.xrdcp import XrdcpTool
+from tests.fakes import gcs, s3
+from tests.fakes.https_store import https_store
+from tests.fakes.pki import make_pki
 from tests.fakes.storage import PREFIX, FakeTool
+from tests.fakes.xrootd import Xrootd, xrootd
 
 CLOCK = SystemClock()
 
@@ -32,6 +39,7 @@ class Place:
 
     tool: CopyTool
     prefix: str
+    trust: ssl.SSLContext | None = None
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +48,51 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["fake", "local", pytest.param("gs", marks=pytest.mark.gcs)])
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("s3")
+    with s3.moto(folder) as url, s3.credentials(folder):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def xrd() -> Iterator[Xrootd]:
+    with xrootd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    pki = make_pki(tmp_path_factory.mktemp("pki"))
+    with https_store(pki.tls.cert, pki.tls.key) as store:
+        yield store.url, pki.ca
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        "local",
+        pytest.param("gs", marks=pytest.mark.gcs),
+        pytest.param("s3", marks=pytest.mark.s3),
+        "https",
+        pytest.param("xrdcp", marks=pytest.mark.xrootd),
+    ]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "fake":
         return Place(FakeTool(), f"{PREFIX}{tmp_path.name}/")
     if request.param == "local":
         return Place(LocalTool(clock=CLOCK), f"file://{tmp_path}/storage/")
+    if request.param == "https":
+        store, ca = request.getfixturevalue("dav")
+        prefix = f"{store.replace('https', 'davs')}/logs/{tmp_path.name}/"
+        return Place(HttpsTool(clock=CLOCK, ca=ca), prefix, ssl.create_default_context(cafile=ca))
+    if request.param == "xrdcp":
+        server = request.getfixturevalue("xrd")
+        return Place(XrdcpTool(clock=CLOCK), f"{server.url}//logs/{tmp_path.name}/")
+    if request.param == "s3":
+        url = request.getfixturevalue("moto")
+        return Place(S3Tool(clock=CLOCK, profile=s3.PROFILE), f"{url}/{s3.BUCKET}/logs/{tmp_path.name}/")
     if not gcs.AVAILABLE:
         pytest.skip("gcp-storage-emulator is not installed")
     tool = GcsTool(clock=CLOCK, endpoint=request.getfixturevalue("emulator"))
@@ -88,9 +135,9 @@ def test_public_url_is_known_before_and_right_after(place: Place, tmp_path: Path
     expected = place.tool.public_url(target)
     stored = place.tool.put(source, target, budget=budget(), content_type="text/plain; charset=utf-8")
     assert stored.public_url == expected
-    if place.tool.name == "fake":
+    if place.tool.name == "fake" or not expected:
         return
-    with urllib.request.urlopen(expected, timeout=10) as answer:
+    with urllib.request.urlopen(expected, timeout=10, context=place.trust) as answer:
         assert answer.read() == source.read_bytes()
         assert answer.headers.get_content_type() == "text/plain" or place.tool.name == "local"
 

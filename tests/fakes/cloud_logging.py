@@ -51,13 +51,15 @@ STATUS_NAMES = {
 class Fault:
     """What goes wrong, for `times` writes (-1: until taken away), each `every`-th.
 
-    `commit` stores the entries before anything else goes wrong.
+    `commit` stores the entries before anything else goes wrong; `partial` stores
+    every other one and answers with this google.rpc.Code for the rest.
     """
 
     status: int = 0
     times: int = 1
     every: int = 1
     commit: bool = False
+    partial: int = 0
     hang_s: float = 0.0
     reset: bool = False
     headers: dict[str, str] = field(default_factory=dict)
@@ -256,13 +258,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(404, "Not found")
             return
         fault = service.next_fault()
-        if fault is not None and not fault.commit and self._suffer(fault):
+        if fault is not None and not (fault.commit or fault.partial) and self._suffer(fault):
             return
         if service.token and self.headers.get("Authorization") != f"Bearer {service.token}":
             self._fail(401, "Request had invalid authentication credentials.")
             return
         try:
             body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+            held = self._hold_back(body, fault.partial) if fault is not None else {}
             bad = service.write(body, len(raw))
         except (Refused, ValueError) as err:
             service.refused.append(str(err))
@@ -270,13 +273,27 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is not None and fault.commit and self._suffer(fault):
             return
-        if bad:
+        if held:
+            self._fail_partly(429, held)
+        elif bad:
             service.refused += bad.values()
-            each = {str(i): {"code": 3, "message": why} for i, why in bad.items()}
-            kind = "type.googleapis.com/google.logging.v2.WriteLogEntriesPartialErrors"
-            self._fail(400, next(iter(bad.values())), details=[{"@type": kind, "logEntryErrors": each}])
-            return
-        self._answer(200, {})
+            self._fail_partly(400, {str(i): {"code": 3, "message": why} for i, why in bad.items()})
+        else:
+            self._answer(200, {})
+
+    @staticmethod
+    def _hold_back(body: dict[str, Any], code: int) -> dict[str, dict[str, Any]]:
+        """Take every other entry out of the request; their errors."""
+        entries = body["entries"]
+        if not code or len(entries) < 2:
+            return {}
+        body["entries"] = entries[::2]
+        return {str(i): {"code": code, "message": "held back"} for i in range(1, len(entries), 2)}
+
+    def _fail_partly(self, status: int, each: dict[str, dict[str, Any]]) -> None:
+        kind = "type.googleapis.com/google.logging.v2.WriteLogEntriesPartialErrors"
+        message = str(next(iter(each.values()))["message"])
+        self._fail(status, message, details=[{"@type": kind, "logEntryErrors": each}])
 
     def _suffer(self, fault: Fault) -> bool:
         """Do what the fault says; False if the request goes on undisturbed."""

@@ -1,10 +1,12 @@
-"""Workers that are preempted: the phases of a pilot's life, brought about on real processes."""
+"""Workers that are preempted: each phase of a pilot's life, with real processes."""
 
 import contextlib
+import gzip
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ LIMIT_S = 40.0
 
 @contextlib.contextmanager
 def silence() -> Iterator[tuple[str, threading.Event]]:
-    """A server that accepts connections and never says a word; its address, and whether one came."""
+    """A server that accepts and never says a word: address, and whether one came."""
     came = threading.Event()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -56,7 +58,7 @@ def silence() -> Iterator[tuple[str, threading.Event]]:
 
 @contextlib.contextmanager
 def metadata(body: bytes) -> Iterator[str]:
-    """The part of Google's metadata server that says whether this node is being preempted; its URL."""
+    """URL of a metadata server that says whether the node is being preempted."""
     answer = b"HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -162,7 +164,7 @@ class Site:
         return next(pid for pid, words in self.processes() if "pilot_core" in words)
 
     def processes(self) -> list[tuple[int, str]]:
-        """What runs below the folder, by working directory or by what it was called with."""
+        """What runs below the folder, by working directory or arguments."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -200,8 +202,7 @@ class _Worker(Worker):
 
     def __init__(self, plan: WorkerPlan, more: dict[str, str]) -> None:
         words = [f"{name}={value}" for name, value in {"CRIC_URL": "", **more}.items()]
-        python = Path(os.sys.executable)  # type: ignore[attr-defined]
-        super().__init__(plan, command=["env", *words, str(python), "-m", "pilot_starter"])
+        super().__init__(plan, command=["env", *words, sys.executable, "-m", "pilot_starter"])
 
     @property
     def pid(self) -> int:
@@ -331,6 +332,11 @@ def _hanging(site: Site) -> None:
     site.fault("*", FaultKind.HANG, count=None)
 
 
+def _stopped(site: Site) -> None:
+    _running(site)
+    os.kill(site.pilot(), signal.SIGSTOP)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One phase in which the signal comes.
@@ -341,18 +347,21 @@ class Scenario:
         Brings a site into that phase.
     state
         The job's final state at the server; empty if there is no job, or no server.
+    report_s
+        Seconds from the signal to the final report, at most.
+    says
+        Words of the log about what was left out.
     """
 
     name: str
     reach: Callable[[Site], None]
     state: str = "failed"
     docker: bool = False
+    report_s: float = 2.0
+    says: tuple[str, ...] = ()
 
-    @property
-    def answers(self) -> bool:
-        """True if there is a job and a server that takes its report."""
-        return bool(self.state)
 
+_UNTOLD = ("was not delivered", "is kept for pilot_job_state.json")
 
 SCENARIOS = (
     Scenario("idle", _idle, state=""),
@@ -366,10 +375,20 @@ SCENARIOS = (
     Scenario("running, process ignores SIGTERM", _stubborn),
     Scenario("running, image", _image, docker=True),
     Scenario("running, docker run in a script", _inner, docker=True),
-    Scenario("uploading (storage hangs)", _uploading),
+    Scenario(
+        "uploading (storage hangs)",
+        _uploading,
+        says=("pilotlog.txt could not be stored", "is kept for PanDA_Pilot-"),
+    ),
     Scenario("final report in flight", _reporting, state="finished"),
-    Scenario("running, server down", _down, state=""),
-    Scenario("running, server hangs", _hanging, state=""),
+    Scenario("running, server down", _down, state="", says=_UNTOLD),
+    Scenario("running, server hangs", _hanging, state="", says=_UNTOLD),
+    Scenario(
+        "running, the pilot itself hangs",
+        _stopped,
+        report_s=12.0,
+        says=("did not end within its time", "its last will follows"),
+    ),
 )
 
 
@@ -385,8 +404,10 @@ class Measured:
         The starter had ended and nothing was left.
     left
         What still ran then.
-    skipped
-        Lines of the log that say what was not done.
+    finals, code, diag
+        What the server has of the job's end.
+    log, shipped, uploaded
+        The worker's log: the file, what its sink got, what Harvester's readers find.
     """
 
     scenario: Scenario
@@ -398,9 +419,9 @@ class Measured:
     finals: tuple[str, ...]
     code: int | None
     diag: str
-    skipped: tuple[str, ...]
     log: str
     shipped: str
+    uploaded: str
 
     @classmethod
     def take(cls, scenario: Scenario, site: Site, *, again_s: float | None = None) -> "Measured":
@@ -423,7 +444,7 @@ class Measured:
         gone_s = time.monotonic() - began
         finals, code, diag = _finals(site)
         records = site.folder / "worker" / "worker-records.jsonl"
-        log = site.text()
+        uploaded = site.panda.folder / "cache" / "local_1_gz.out"
         return cls(
             scenario=scenario,
             report_s=finals[0][1] - sent if finals else None,
@@ -434,9 +455,9 @@ class Measured:
             finals=tuple(status for status, _ in finals),
             code=code,
             diag=diag,
-            skipped=tuple(line for line in log.splitlines() if "skipped" in line),
-            log=log,
+            log=site.text(),
             shipped=records.read_text() if records.exists() else "",
+            uploaded=gzip.decompress(uploaded.read_bytes()).decode() if uploaded.exists() else "",
         )
 
 

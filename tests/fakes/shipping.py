@@ -1,5 +1,6 @@
 """A log file, a shipper that can be killed and started again, and a reader."""
 
+import functools
 import json
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from pilot_core.logship.delivery import DeliveryPolicy
 from pilot_core.logship.record import JobContext, PayloadRecords
 from pilot_core.logship.shipper import LogShipper, ShipSettings
 from tests.fakes.clock import FakeClock
+from tests.fakes.disk import RealDisk, WriterDisk
 from tests.fakes.sink import MemorySink
 
 CONTEXT = JobContext(
@@ -19,6 +21,7 @@ CONTEXT = JobContext(
 )
 
 
+@functools.lru_cache(maxsize=4096)
 def line(seq: int, text: str = "hello") -> bytes:
     """A record in the shape of Rubin's, with a number of its own."""
     record = {
@@ -42,6 +45,8 @@ class Rig:
         Where the file and the position file are.
     sink
         Where the records go.
+    disk
+        Where the files are.
     """
 
     def __init__(
@@ -52,10 +57,12 @@ class Rig:
         memory_bytes: int = 1 << 20,
         line_bytes: int = 1 << 20,
         redactor: Redactor | None = None,
+        disk: WriterDisk | None = None,
     ) -> None:
         self.path = folder / "payload-log.json"
         self.positions = folder / "positions.json"
         self.sink = sink
+        self.disk: WriterDisk = disk or RealDisk()
         self.clock = FakeClock()
         self.settings = ShipSettings(
             memory_bytes=memory_bytes, line_bytes=line_bytes, delivery=DeliveryPolicy(request_s=5.0)
@@ -73,8 +80,7 @@ class Rig:
 
     def append(self, data: bytes) -> None:
         """What the payload's handler does: one append."""
-        with self.path.open("ab") as out:
-            out.write(data)
+        self.disk.append(self.path, data)
 
     def lines(self, count: int) -> list[int]:
         """Write so many records; their numbers."""
@@ -115,6 +121,7 @@ class Rig:
             checkpoint=self.positions,
             clock=self.clock,
             settings=self.settings,
+            disk=self.disk,
         )
 
 

@@ -5,10 +5,10 @@ threads, and no allowance of time runs out because the machine is busy: real
 time does not count at all.
 """
 
+import math
 import sys
 import threading
 import time
-from types import FrameType
 
 from pilot_core.base.inbox import E, Inbox
 
@@ -26,7 +26,7 @@ class VirtualClock:
     """A `Clock` shared by its maker's thread and all threads started after it.
 
     A thread is at rest while it is inside `wait`, or joins another that has
-    not ended. When all are, the time is set to the earliest end of a wait.
+    not ended. When all are, the time is set to the earliest end of these waits.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ class VirtualClock:
         self._now = time.time() if start is None else start
         self._lock = threading.Lock()
         self._waits: dict[threading.Thread, tuple[threading.Event, float]] = {}
+        self._joins: dict[threading.Thread, tuple[object, float]] = {}
         self._strangers = set(threading.enumerate()) - {threading.current_thread()}
         self._moved = time.monotonic()
 
@@ -54,11 +55,9 @@ class VirtualClock:
             self._waits[me] = (event, end)
             self._moved = time.monotonic()
         try:
-            while not event.wait(POLL_S):
-                if self._now >= end:
-                    return event.is_set()
+            while self._now < end and not event.wait(POLL_S):
                 self._step()
-            return True
+            return event.is_set()
         finally:
             with self._lock:
                 del self._waits[me]
@@ -66,32 +65,39 @@ class VirtualClock:
     def _step(self) -> None:
         """Set the time forward if nobody has anything to do now."""
         with self._lock:
-            busy = [thread for thread in self._threads() if not self._at_rest(thread)]
+            ends = {thread: self._rests_until(thread) for thread in self._threads()}
+            busy = [thread.name for thread, end in ends.items() if end <= self._now]
             if not busy:
-                self._now = max(self._now, min(end for _, end in self._waits.values()))
+                self._now = min(ends.values())
                 self._moved = time.monotonic()
             elif time.monotonic() - self._moved > STUCK_S:
-                raise AssertionError(f"time stands still: {[t.name for t in busy]} wait for something else")
+                raise AssertionError(f"time stands still: {busy} wait for something else")
 
     def _threads(self) -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread not in self._strangers]
 
-    def _at_rest(self, thread: threading.Thread) -> bool:
+    def _rests_until(self, thread: threading.Thread) -> float:
+        """When the thread goes on by itself; the past if it has something to do."""
         if thread in self._waits:
             event, end = self._waits[thread]
-            return not event.is_set() and end > self._now
-        return _joins(sys._current_frames().get(thread.ident or 0))
+            return -math.inf if event.is_set() else end
+        frame = sys._current_frames().get(thread.ident or 0)
+        for _ in range(3):
+            if frame is not None and frame.f_code is threading.Thread.join.__code__:
+                return self._joins_until(thread, frame.f_locals["self"], frame.f_locals["timeout"])
+            frame = frame.f_back if frame is not None else None
+        return -math.inf
 
-
-def _joins(frame: FrameType | None) -> bool:
-    """True if a thread sits in `Thread.join` and the other one has not ended."""
-    for _ in range(3):
-        if frame is None:
-            return False
-        if frame.f_code is threading.Thread.join.__code__:
-            return bool(frame.f_locals["self"].is_alive())
-        frame = frame.f_back
-    return False
+    def _joins_until(
+        self, thread: threading.Thread, other: threading.Thread, timeout: float | None
+    ) -> float:
+        """End of a join, which waits by the machine's clock: ours must not overtake it."""
+        if not other.is_alive():
+            return -math.inf
+        call = (other, timeout)
+        if self._joins.get(thread, (None, 0.0))[0] != call:
+            self._joins[thread] = (call, math.inf if timeout is None else self._now + timeout)
+        return self._joins[thread][1]
 
 
 class ClockInbox(Inbox[E]):

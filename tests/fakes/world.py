@@ -49,7 +49,7 @@ from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Protocol, Queue, Storage
 from pilot_core.model.report import JobReport, Reply, WorkerState
 from pilot_core.server.contract import JobRequest
-from pilot_core.storage.contract import CopyTool, Progress, Stored
+from pilot_core.storage.contract import Progress, Stored
 from tests.fakes.engine import FakeContainer, FakeEngine
 from tests.fakes.info import FakeInformation
 from tests.fakes.server import FakeServer
@@ -168,11 +168,8 @@ class World:
 
     def run(self) -> ErrorCode:
         """One pilot, from its start to its end."""
-        pilot = PilotInWorld(self, self._inbox)
-        try:
+        with PilotInWorld(self, self._inbox) as pilot:
             self.codes.append(pilot.agent.run())
-        finally:
-            pilot.close()
         return self.codes[-1]
 
     def happen(self, call: str, detail: str = "") -> None:
@@ -252,7 +249,7 @@ def _config(
         jobs=JobsConfig(requests=1, failures=2, min_free_mb=1),
         heartbeat=HeartbeatConfig(),
         payload=PayloadConfig(engine="process", shared_root=folder / "shared", base_urls=base_urls),
-        realtime=RealtimeConfig(enabled=True, files=("payload.stdout",), interval_s=60.0),
+        realtime=RealtimeConfig(files=("payload.stdout",), interval_s=60.0),
         monitor=MonitorConfig(sample_s=60.0, free_mb=1),
     )
     parts = {name: replace(getattr(config, name), **values) for name, values in settings.items()}
@@ -270,6 +267,7 @@ class PilotInWorld(Pilot):
         self.inbox = inbox
         self.engines = _engines(world)
         self.information = world.information
+        self._copytools = {"gs": world.tool}
         self.agent = Agent(
             config=world.config,
             tools=self._tools(),
@@ -283,10 +281,12 @@ class PilotInWorld(Pilot):
     def _connect(self) -> "WorldServer":
         return self._world.server
 
-    def _copytool(self, name: str) -> CopyTool:
-        return self._world.tool
+    def _listen(self) -> None:
+        """Signals of the process are none of the world's."""
 
     def _shipper(self, job: Job, paths: JobPaths) -> tuple[LogShipper, Sink] | None:
+        if not self.config.realtime.enabled:
+            return None
         sink = self._world.sink
         context = JobContext(
             task_id=str(job.task_id), panda_job_id=str(job.panda_id),

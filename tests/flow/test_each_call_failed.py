@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from container.contract import Container, Engine
+from container.spec import Stats
 from pilot_core.info.contract import Information
 from pilot_core.logship.contract import Sink
 from pilot_core.model.codes import ErrorCode, exit_code
@@ -31,6 +32,9 @@ SILENT = {
     "Server.close",
     "Engine.close",
     "Container.stats",
+    # An end that is not seen comes as `lost`: see the scenarios.
+    "Container.wait",
+    "Container.stop",
     "CopyTool.public_url",
     "Sink.close",
 }
@@ -40,6 +44,7 @@ NOT_OURS = {"Server.upload_worker_log", "CopyTool.get"}
 #: The payload runs until it is stopped for its walltime, so that `stop` is called too.
 LONG = {"payload": {"FAKE_SLEEP": "inf", "FAKE_STDOUT": "hello\n"}, "maxWalltime": 300}
 SHORT = {"payload": {"FAKE_SLEEP": "90", "FAKE_STDOUT": "hello\n"}}
+REALTIME = {"realtime": {"enabled": True, "interval_s": 10.0}}
 
 
 def live(folder: Path, call: str, deed: str, times: int) -> World:
@@ -47,7 +52,7 @@ def live(folder: Path, call: str, deed: str, times: int) -> World:
     world = World(
         folder,
         jobs=[LONG if call == "Container.stop" else SHORT],
-        settings={"realtime": {"interval_s": 10.0}},
+        settings=REALTIME,
         twists=[Twist(call, deed, times=times)],
     )
     world.leave_container()
@@ -73,16 +78,28 @@ def test_a_call_fails(call: str, times: int, tmp_path: Path, caplog: pytest.LogC
     assert set(threading.enumerate()) <= before
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call not in NOT_OURS | SILENT])
+# For the lead: an unforeseen exception in `worker-status` is raised again at the
+# end of the scope "pilot" in Agent.run, although "Never raises" is promised.
+SHAKY = {"Server.update_worker"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, marks=pytest.mark.xfail(strict=True, reason="Agent.run raises"))
+        if call in SHAKY
+        else call
+        for call in CALLS
+        if call not in NOT_OURS and not call.endswith((".close", ".public_url", ".stats"))
+    ],
+)
 def test_a_defect_in_a_call(call: str, tmp_path: Path) -> None:
-    """What no contract foresees may end the pilot, but costs no job its report."""
-    world = World(tmp_path, jobs=[SHORT], twists=[Twist(call, "break", times=0)])
-    world.leave_container()
-    try:
-        world.run()
-    except ZeroDivisionError:
-        assert call in ("Information.queue", "Engine.check", "Engine.leftovers", "Engine.remove_leftover")
+    """What no contract foresees may cost the pilot its life, but no job its report."""
+    before = set(threading.enumerate())
+    world = live(tmp_path, call, "break", 0)
+    assert world.moments[call], "the pilot did not get so far"
     check_nothing_lost(world)
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("call", sorted(NOT_OURS))
@@ -106,4 +123,5 @@ def check_nothing_lost(world: World) -> None:
     if finals == ["failed"]:
         assert row.pilot_error[0] != ErrorCode.NONE
         assert row.pilot_error[1]
-    assert not [c for c in world.engine.started if c.wait(0.0) is None], "a payload still runs"
+    running = [name for name, one in world.engine.containers.items() if one.stats() != Stats()]
+    assert not running, "a payload still runs"

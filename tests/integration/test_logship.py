@@ -105,6 +105,8 @@ FAULTS = {
     "written, then reset": Fault(reset=True, commit=True, times=10, every=2),
     "written, then no answer": Fault(hang_s=5.0, commit=True, times=1, reset=True),
     "hang": Fault(hang_s=30.0, times=1, reset=True),
+    "half of it stored, the rest over quota": Fault(partial=8, times=4),
+    "half of it stored, the rest not permitted": Fault(partial=7, times=4),
 }
 
 
@@ -289,27 +291,37 @@ REAL = ("current.json", "2022.json", "big.json.gz")
 
 @pytest.mark.skipif(not SHARED, reason="PILOT_SHARED_DATA names no folder with real payload logs")
 @pytest.mark.parametrize("name", REAL)
-def test_real_logs_arrive_whole_and_once(service: CloudLogging, tmp_path: Path, name: str) -> None:
+def test_real_logs_arrive_whole_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Credentials, token and project by Google's own library; every kind of failure."""
     raw = (Path(SHARED) / "payload-log" / name).read_bytes()
     data = gzip.decompress(raw) if name.endswith(".gz") else raw
     records = [json.loads(x) for x in data.split(b"\n") if x]
     path = tmp_path / "payload-log.json"
-    service.faults += [
-        Fault(status=503, commit=True, times=-1, every=5),
-        Fault(status=429, times=2, every=3),
-        Fault(status=403, times=2, every=4),
-        Fault(reset=True, times=2, every=4),
+    kinds = [
+        Fault(status=503),
+        Fault(status=504),
+        Fault(status=429),
+        Fault(status=403),
+        Fault(status=401),
+        Fault(reset=True),
+        Fault(hang_s=3.0, reset=True),
+        Fault(partial=8),
+        Fault(status=503, commit=True),
+        Fault(reset=True, commit=True),
     ]
-
-    def write() -> None:
-        with path.open("ab", buffering=0) as out:
-            for start in range(0, len(data), 200_001):
-                out.write(data[start : start + 200_001])
-                time.sleep(0.005)
-
-    counts = shipped(path, service, write, budget_s=60.0)
-    assert counts.rejected == counts.left_bytes == 0
-    assert not service.refused
+    with CloudLogging(token="first") as service:
+        service.faults += kinds
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service.credentials(tmp_path / "key.json")))
+        target = parse_target(f"google-cloud-logging;{service.url};credentials=default")
+        with running(path, GoogleSink(target, LOG)) as shipper:
+            with path.open("ab", buffering=0) as out:
+                for start in range(0, len(data), 200_001):
+                    out.write(data[start : start + 200_001])
+                    time.sleep(0.005)
+            counts = shipper.finish(Budget(CLOCK, 60.0, "drain"))
+        assert counts.rejected == counts.left_bytes == 0
+        assert not service.refused
+        assert not any(fault.times for fault in kinds), "not every failure happened"
     found = _joined(service.entries(LOG))
     assert len(found) == len(records)
     mine = sorted(json.dumps(r, sort_keys=True) for r in records)

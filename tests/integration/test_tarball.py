@@ -1,5 +1,6 @@
 """`pilot3.tar.gz`: made, fetched over HTTP, started as wrappers in the field do."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -155,6 +156,27 @@ def test_help_and_version(unpacked: Path, panda: LocalPanda) -> None:
     assert "--harvester-submit-mode" in said.stdout
     assert pilot(unpacked, "--version", env=env).stdout == f"{__version__}\n"
     assert not (unpacked / "pilotlog.txt").exists(), "asking for help begins no life"
+
+
+def test_an_older_python_is_told_so_in_one_line(unpacked: Path, panda: LocalPanda) -> None:
+    program = unpacked / "pilot3/pilot.py"
+    # Whatever stands in that file, the Python of CentOS 7 must be able to read it.
+    ast.parse(program.read_text(), feature_version=(3, 6))
+    script = (
+        "import runpy, sys; sys.version_info = (3, 9, 18); "
+        "runpy.run_path('pilot3/pilot.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=unpacked,
+        env=environment(panda),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 65
+    assert done.stderr == f"pilot.py: Python 3.11 or newer is needed, {sys.executable} is 3.9.18\n"
 
 
 def test_rubins_own_command_line_finishes_a_job(unpacked: Path, panda: LocalPanda) -> None:

@@ -1,7 +1,9 @@
 """Where a transformation may come from."""
 
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +134,32 @@ def test_a_permanent_error_is_not_repeated(base: str, tmp_path: Path) -> None:
     with pytest.raises(PilotError):
         get(base, "missing", tmp_path / "x")
     assert len(Handler.asked) == 1
+
+
+def test_a_silent_server_is_left_when_the_pilot_is_killed(tmp_path: Path) -> None:
+    clock = SystemClock()
+    stop = threading.Event()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}/trf"
+        # Nothing wakes the one who waits but this.
+        timer = threading.Timer(0.3, stop.set)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(PilotError) as caught:
+            fetch_script(
+                f"{base}/x",
+                tmp_path / "x",
+                base_urls=[base],
+                ca=None,
+                budget=Budget(clock, 3.0, "test"),
+                clock=clock,
+                stop=stop,
+            )
+        assert time.monotonic() - began < 2.0
+        timer.join()
+    assert caught.value.code == ErrorCode.PANDAKILL
 
 
 def test_an_existing_script_is_not_fetched(base: str, tmp_path: Path) -> None:

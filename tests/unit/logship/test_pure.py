@@ -12,6 +12,7 @@ from pilot_core.logship import jsontext
 from pilot_core.logship.batch import requests
 from pilot_core.logship.checkpoint import Checkpoint, Place
 from pilot_core.logship.contract import Entry, SinkLimits
+from pilot_core.logship.disk import OsDisk
 from pilot_core.logship.level import severity
 from pilot_core.logship.resource import PodFacts, Resource
 from pilot_core.logship.split import struct_size, text_pieces
@@ -234,7 +235,7 @@ def test_positions_survive(tmp_path: Path) -> None:
         "/a", 1, 2, generation=3, since=4.5, offset=6, part=7, state="s", seen_to=8, seen_print="ff"
     )
     path = tmp_path / "positions"
-    Checkpoint(path).save([place])
-    assert Checkpoint(path).load() == [place]
+    Checkpoint(path, OsDisk()).save([place])
+    assert Checkpoint(path, OsDisk()).load() == [place]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Checkpoint(None).load() == []
+    assert Checkpoint(None, OsDisk()).load() == []

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from pilot_core.logship.contract import Chunk
+from pilot_core.logship.disk import OsDisk
 from pilot_core.logship.tail import Tail
 from tests.fakes.clock import FakeClock
 
 
 def tail(path: Path, line_bytes: int = 1000) -> Tail:
-    return Tail(path, [], clock=FakeClock(), line_bytes=line_bytes, rotate_wait_s=60.0)
+    return Tail(path, [], disk=OsDisk(), clock=FakeClock(), line_bytes=line_bytes, rotate_wait_s=60.0)
 
 
 def lines_of(made: Tail, size: int = 100) -> list[bytes]:

@@ -13,7 +13,15 @@ from pilot_core.ledger import HeldJob, Ledger
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import JobReport, JobState, Node
 from pilot_starter.child import ChildEnd
-from pilot_starter.lastwill import Cause, Heirs, cause_of_death, execute, oom_kills
+from pilot_starter.lastwill import (
+    Cause,
+    Heirs,
+    cause_of_death,
+    execute,
+    oom_kills,
+    with_log_url,
+)
+from pilot_starter.remains import Stored
 
 KILL = int(signal.SIGKILL)
 
@@ -72,6 +80,54 @@ def test_oom_kills(tmp_path: Path, membership: str, file: str, text: str, count:
     assert oom_kills(tmp_path / "proc", tmp_path / "cg") == count
 
 
+class Estate:
+    """Writes down what is asked of it, in order."""
+
+    def __init__(self, *, failure: PilotError | None = None, stored: tuple[Stored, ...] = ()) -> None:
+        self.steps: list[str] = []
+        self.reports: list[JobReport] = []
+        self._failure = failure
+        self._stored = list(stored)
+        self.heirs = Heirs(send=self.send, tidy=self.tidy, store=self.store, drop=self.drop)
+
+    def send(self, report: JobReport, _budget: Budget, _stop: threading.Event) -> None:
+        self.steps.append("send")
+        self.reports.append(report)
+        if self._failure is not None:
+            raise self._failure
+
+    def tidy(self, _held: HeldJob, _budget: Budget) -> None:
+        self.steps.append("tidy")
+
+    def store(self, _held: HeldJob, _budget: Budget, only: tuple[Path, ...]) -> Stored:
+        self.steps.append(f"store {len(only)}" if only else "store")
+        return self._stored.pop(0) if self._stored else Stored()
+
+    def drop(self, _held: HeldJob) -> None:
+        self.steps.append("drop")
+
+
+def held_in(folder: Path, *, pilot_id: str = "") -> Ledger:
+    ledger = Ledger(folder)
+    report = JobReport(
+        panda_id=5, attempt=1, state=JobState.RUNNING, site="S", node=Node(name="n"), pilot_id=pilot_id
+    )
+    ledger.take(report, work=folder / "work", shared=folder / "shared", labels={"a": "b"})
+    return ledger
+
+
+def settle(folder: Path, estate: Estate, *, hurried: bool = False) -> str:
+    return execute(
+        Ledger(folder),
+        estate.heirs,
+        cause=Cause(ErrorCode.KILLSIGNAL, "it died"),
+        now_s=1000.0,
+        budget=Budget(SystemClock(), 5.0, "test"),
+        stop=threading.Event(),
+        hurried=hurried,
+    )
+
+
 @pytest.mark.parametrize(
     ("failure", "kept", "words"),
     [
@@ -83,45 +139,66 @@ def test_oom_kills(tmp_path: Path, membership: str, file: str, text: str, count:
 def test_ledger_is_cleared_only_once_nothing_is_owed(
     tmp_path: Path, failure: PilotError | None, kept: bool, words: str
 ) -> None:
-    ledger = Ledger(tmp_path)
-    report = JobReport(panda_id=5, attempt=1, state=JobState.RUNNING, site="S", node=Node(name="n"))
-    ledger.take(report, work=tmp_path, shared=tmp_path, labels={"a": "b"})
-    sent: list[JobReport] = []
-    tidied: list[HeldJob] = []
-
-    def send(report: JobReport, _budget: Budget, _stop: threading.Event) -> None:
-        sent.append(report)
-        if failure is not None:
-            raise failure
-
-    phrase = execute(
-        Ledger(tmp_path),
-        Heirs(send=send, tidy=tidied.append),
-        cause=Cause(ErrorCode.KILLSIGNAL, "it died"),
-        now_s=1000.0,
-        budget=Budget(SystemClock(), 5.0, "test"),
-        stop=threading.Event(),
-    )
-    assert (sent[0].state, sent[0].code, sent[0].diag, sent[0].end_s) == (
+    ledger = held_in(tmp_path)
+    estate = Estate(failure=failure)
+    told = settle(tmp_path, estate)
+    (report,) = estate.reports
+    assert (report.state, report.code, report.diag, report.end_s) == (
         *(JobState.FAILED, ErrorCode.KILLSIGNAL, "it died", 1000.0),
     )
-    assert words in phrase
-    assert len(tidied) == 1
+    assert words in told
     assert ledger.path.exists() == kept
 
 
-def test_nothing_owed_nothing_sent(tmp_path: Path) -> None:
-    def fail(*_args: object) -> None:
-        raise AssertionError("nothing was owed")
+def test_without_hurry_the_report_waits_for_the_logs_address(tmp_path: Path) -> None:
+    held_in(tmp_path, pilot_id="http://worker/log|Kubernetes|PR|4.0")
+    estate = Estate(stored=(Stored(url="gs://b/pilotlog.txt"),))
+    settle(tmp_path, estate)
+    assert estate.steps == ["tidy", "store", "send", "drop"]
+    assert estate.reports[0].pilot_id == "gs://b/pilotlog.txt|Kubernetes|PR|4.0"
 
-    assert (
-        execute(
-            Ledger(tmp_path),
-            Heirs(send=fail, tidy=fail),
-            cause=Cause(ErrorCode.KILLSIGNAL, ""),
-            now_s=0.0,
-            budget=Budget(SystemClock(), 1.0, "test"),
-            stop=threading.Event(),
-        )
-        == ""
-    )
+
+def test_in_a_hurry_the_report_goes_first(tmp_path: Path) -> None:
+    held_in(tmp_path, pilot_id="http://worker/log|PR|4.0")
+    estate = Estate()
+    settle(tmp_path, estate, hurried=True)
+    assert estate.steps == ["send", "tidy", "store", "drop"]
+    assert estate.reports[0].pilot_id == "http://worker/log|PR|4.0"
+
+
+@pytest.mark.parametrize(
+    ("second", "last"), [(Stored(), "drop"), (Stored(left=(Path("payload.stdout"),)), "store 1")]
+)
+def test_logs_that_take_long_are_stored_after_the_report_or_kept(
+    tmp_path: Path, second: Stored, last: str
+) -> None:
+    held_in(tmp_path)
+    estate = Estate(stored=(Stored(left=(Path("payload.stdout"),)), second))
+    settle(tmp_path, estate)
+    assert estate.steps[:4] == ["tidy", "store", "send", "store 1"]
+    assert estate.steps[-1] == last
+
+
+def test_logs_without_a_place_are_kept(tmp_path: Path) -> None:
+    held_in(tmp_path)
+    estate = Estate(stored=(Stored(left=(Path("pilotlog.txt"),), unknown=True),))
+    settle(tmp_path, estate)
+    assert estate.steps == ["tidy", "store", "send"]
+
+
+def test_nothing_owed_nothing_done(tmp_path: Path) -> None:
+    estate = Estate()
+    assert settle(tmp_path, estate) == ""
+    assert not estate.steps
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("http://w/log|Kubernetes|PR|4.0", "gs://x|Kubernetes|PR|4.0"),
+        ("Kubernetes|PR|4.0", "gs://x|Kubernetes|PR|4.0"),
+        ("", "gs://x"),
+    ],
+)
+def test_the_logs_address_comes_first_in_pilot_id(before: str, after: str) -> None:
+    assert with_log_url(before, "gs://x") == after

@@ -1,0 +1,91 @@
+"""What the tail and the position file want of a file system, as an argument."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pilot_core.base.files import write_atomic
+
+__all__ = ["Disk", "FileFacts", "OsDisk"]
+
+
+class FileFacts(Protocol):
+    """The part of `os.stat_result` that is looked at."""
+
+    @property
+    def st_dev(self) -> int: ...
+    @property
+    def st_ino(self) -> int: ...
+    @property
+    def st_mode(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
+class Disk(Protocol):
+    """Files by name and by descriptor; every method raises OSError as `os` does."""
+
+    def open(self, path: Path) -> int:
+        """A descriptor for reading. Waits for nobody: the name may be a pipe's."""
+        ...
+
+    def stat(self, path: Path) -> FileFacts:
+        """What the name stands for, links followed."""
+        ...
+
+    def fstat(self, fd: int) -> FileFacts:
+        """What is open."""
+        ...
+
+    def pread(self, fd: int, size: int, at: int) -> bytes:
+        """At most `size` bytes from the position `at`."""
+        ...
+
+    def dup(self, fd: int) -> int:
+        """Another descriptor of the same file."""
+        ...
+
+    def close(self, fd: int) -> None:
+        """Let go of a descriptor."""
+        ...
+
+    def namesakes(self, path: Path) -> Sequence[Path]:
+        """Names in the same folder that begin like this one, sorted: rotation's."""
+        ...
+
+    def load(self, path: Path) -> str:
+        """The whole of a small text file."""
+        ...
+
+    def save(self, path: Path, text: str) -> None:
+        """Replace a small text file, whole or not at all, durably; mode 0600."""
+        ...
+
+
+class OsDisk:
+    """The machine's file systems."""
+
+    stat = staticmethod(os.stat)
+    fstat = staticmethod(os.fstat)
+    pread = staticmethod(os.pread)
+    dup = staticmethod(os.dup)
+    close = staticmethod(os.close)
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+    def namesakes(self, path: Path) -> Sequence[Path]:
+        try:
+            names = os.listdir(path.parent)
+        except OSError:  # no folder yet, or one that may be entered and not listed
+            return (path,)
+        return [path.parent / name for name in sorted(names) if name.startswith(path.name)]
+
+    def load(self, path: Path) -> str:
+        return path.read_text()
+
+    def save(self, path: Path, text: str) -> None:
+        write_atomic(path, text, mode=0o600)

@@ -1,0 +1,151 @@
+"""Other people's programs: run without a shell, fed and read by us, over with the budget."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.procs import signal_group
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.source import FileSource
+
+__all__ = ["Finished", "run_program"]
+
+_PIECE = 256 * 1024
+# How often a program that neither reads nor writes is looked at; seconds.
+_LOOK_S = 0.5
+# Of what a program says; the end of it tells what went wrong.
+_SAID = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that has ended.
+
+    Attributes
+    ----------
+    code
+        Exit code; negative for a signal.
+    said
+        The end of its standard error, and of its output unless that was read.
+    """
+
+    code: int
+    said: str
+
+
+def run_program(
+    argv: Sequence[str],
+    *,
+    budget: Budget,
+    feed: FileSource | None = None,
+    drain: Callable[[bytes], object] | None = None,
+) -> Finished:
+    """Run a program to its end, with the pilot's own environment.
+
+    The program gets a process group of its own, which is killed when the
+    budget is over or when `feed` or `drain` fails.
+
+    Parameters
+    ----------
+    feed
+        Written to its standard input; without it that is empty.
+    drain
+        Called with what comes from its standard output.
+
+    Raises
+    ------
+    StorageError
+        MIDDLEWAREIMPORTFAILURE if there is no such program, or what `feed` raises.
+    BudgetSpent
+    OSError
+        What `drain` raises.
+    """
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
+                stdout=said if drain is None else subprocess.PIPE,
+                stderr=said,
+                start_new_session=True,
+            )
+        except FileNotFoundError as err:
+            raise StorageError(
+                f"the program {argv[0]} is not installed", ErrorCode.MIDDLEWAREIMPORTFAILURE
+            ) from err
+        with process:
+            try:
+                _pump(process, budget, feed, drain)
+                code = _wait(process, budget)
+            except BaseException:
+                signal_group(process.pid, signal.SIGKILL)
+                raise
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID))
+        return Finished(code, said.read().decode("utf-8", "replace").strip())
+
+
+def _pump(
+    process: "subprocess.Popen[bytes]",
+    budget: Budget,
+    feed: FileSource | None,
+    drain: Callable[[bytes], object] | None,
+) -> None:
+    """Serve both pipes until they are closed."""
+    with selectors.DefaultSelector() as ready:
+        if feed is not None:
+            assert process.stdin is not None
+            os.set_blocking(process.stdin.fileno(), False)
+            ready.register(process.stdin, selectors.EVENT_WRITE)
+        if drain is not None:
+            assert process.stdout is not None
+            ready.register(process.stdout, selectors.EVENT_READ)
+        rest = memoryview(b"")
+        while ready.get_map():
+            for key, _ in ready.select(budget.timeout(_LOOK_S)):
+                if key.fileobj is process.stdout:
+                    assert drain is not None
+                    data = os.read(key.fd, _PIECE)
+                    drain(data)
+                    over = not data
+                else:
+                    assert feed is not None
+                    rest, over = _write(key.fd, rest or memoryview(feed.read(_PIECE)))
+                if over:
+                    ready.unregister(key.fileobj)
+                    _close(process, key.fd)
+
+
+def _write(fd: int, data: memoryview) -> tuple[memoryview, bool]:
+    """Write what fits: the rest, and whether that was the end."""
+    if not data:
+        return data, True
+    try:
+        return data[os.write(fd, data) :], False
+    except BlockingIOError:
+        return data, False
+    except BrokenPipeError:
+        # It ended early; its exit code says why.
+        return memoryview(b""), True
+
+
+def _close(process: "subprocess.Popen[bytes]", fd: int) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None and not pipe.closed and pipe.fileno() == fd:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _wait(process: "subprocess.Popen[bytes]", budget: Budget) -> int:
+    """Wait for the end; the budget may be shortened meanwhile."""
+    while True:
+        try:
+            return process.wait(budget.timeout(_LOOK_S))
+        except subprocess.TimeoutExpired:
+            continue
