@@ -24,12 +24,12 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from container.contract import Engine
+from container.contract import Engine, Leftover
 from container.errors import EngineError
 from pilot_core.base.procs import boot_id
 
@@ -143,20 +143,38 @@ class Reaper:
             found = self._engine.leftovers(self._family)
         except EngineError as err:
             return Reaped(failed=(str(err),))
-        removed, kept, failed = [], [], []
+        gone = [leftover for leftover in found if self._gone(leftover.labels)]
+        kept = tuple(leftover.name for leftover in found if leftover not in gone)
+        removed, failed = self._remove(gone, "its owner is gone")
+        self._forget()
+        return Reaped(removed, kept, failed)
+
+    def leave(self) -> Reaped:
+        """Remove what is our own, at the end of our life.
+
+        Nothing is there as a rule: only a daemon that was away when its
+        container had to go leaves us something.
+        """
+        own = {**self._family, OWNER_LABEL: self._owner.token}
+        try:
+            found = self._engine.leftovers(own)
+        except EngineError as err:
+            return Reaped(failed=(str(err),))
+        removed, failed = self._remove(found, "we are leaving")
+        return Reaped(removed, failed=failed)
+
+    def _remove(self, found: Sequence[Leftover], why: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of those that were removed, and of those that were not with the reason."""
+        removed, failed = [], []
         for leftover in found:
-            if not self._gone(leftover.labels):
-                kept.append(leftover.name)
-                continue
             try:
                 self._engine.remove_leftover(leftover)
             except EngineError as err:
                 failed.append(f"{leftover.name}: {err}")
                 continue
             removed.append(leftover.name)
-            log.warning("removed %s (%s): its owner is gone", leftover.name, leftover.id[:12])
-        self._forget()
-        return Reaped(tuple(removed), tuple(kept), tuple(failed))
+            log.warning("removed %s (%s): %s", leftover.name, leftover.id[:12], why)
+        return tuple(removed), tuple(failed)
 
     def _gone(self, labels: Mapping[str, str]) -> bool:
         """True only if the owner is certainly gone; the table above."""

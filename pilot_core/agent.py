@@ -127,8 +127,11 @@ class Agent:
         self._jobs_done = 0
 
     def run(self) -> ErrorCode:
-        """Live; returns the code for the process's exit. Never raises PilotError."""
-        with Scope("pilot", clock=self._clock, join_s=WORKER_STATUS_S) as scope:
+        """Live; returns the code for the process's exit."""
+        # The worker's status is a courtesy: its thread may die, which the scope says.
+        with Scope(
+            "pilot", clock=self._clock, join_s=WORKER_STATUS_S, on_death=lambda _name, _error: None
+        ) as scope:
             scope.spawn("worker-status", self._tell_worker, WorkerState.STARTED)
             try:
                 code = self._live()
@@ -145,6 +148,8 @@ class Agent:
             self._attend("farewell", lambda _: self._tell_worker(WorkerState.FINISHED))
         except Killed as err:
             code = code or err.why.code
+        except Exception:
+            log.exception("the worker's end could not be told")
         return code
 
     def _live(self) -> ErrorCode:

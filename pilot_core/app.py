@@ -109,6 +109,9 @@ ENDING_SIGNALS = {
 #: Where a job's logs go: storage data from all sources.
 STORAGE_DATA_S = 60.0
 
+#: At its end the pilot waits so long for a Docker daemon that is being restarted.
+LEAVE_S = 20.0
+
 #: Asking the metadata server why costs at most this of the time that is left.
 WHY_S = 0.7
 
@@ -520,13 +523,15 @@ class Engines:
         self._why_not = "--engine process was asked for"
         self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
         self._stack = contextlib.ExitStack()
+        self._reapers: list[Reaper] = []
         self.labels: Mapping[str, str] = {}
 
     def __enter__(self) -> "Engines":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of connections and of our mark."""
+        """Leave nothing behind; let go of connections and of our mark."""
+        self._leave()
         self._beside.close()
         self._stack.close()
 
@@ -552,10 +557,21 @@ class Engines:
         engines: list[tuple[Engine, bool]] = [(self._process, True)]
         if self._docker is not None:
             engines.append((self._docker, self._docker.local))
-        for engine, local in engines:
-            told = Reaper(engine, owner, FAMILY, local=local).reap()
+        self._reapers = [Reaper(engine, owner, FAMILY, local=local) for engine, local in engines]
+        for (engine, _), reaper in zip(engines, self._reapers, strict=True):
+            told = reaper.reap()
             if told.failed:
                 log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
+
+    def _leave(self) -> None:
+        """Remove what is our own; a daemon that was there and is away is waited for, but not for long."""
+        end, pause = self._clock.monotonic() + LEAVE_S, threading.Event()
+        for reaper in self._reapers:
+            while (told := reaper.leave()).failed:
+                if self._clock.monotonic() >= end:
+                    log.error("left behind, for the next pilot to remove: %s", "; ".join(told.failed))
+                    break
+                self._clock.wait(pause, 0.5)
 
     def engine_for(self, kind: PayloadKind) -> Engine:
         """The engine for a kind of payload; NodeError if there is none."""

@@ -209,8 +209,8 @@ def supervise(
         if now >= next_tick:
             tick()
             next_tick = now + tick_s
-        due = next_tick if deadline is None or killed else min(next_tick, deadline)
-        signum = inbox.get(due - clock.monotonic())
+        wake = next_tick if deadline is None or killed else min(next_tick, deadline)
+        signum = inbox.get(wake - clock.monotonic())
         if signum is None or signum == signal.SIGCHLD:
             continue
         log.warning("%s received and passed on to the pilot", signum.name)
@@ -220,7 +220,7 @@ def supervise(
             ends = clock.monotonic() + allowed
             deadline = ends if deadline is None else min(deadline, ends)
             asked = asked or signum
-    return child.end(asked=asked, killed=killed, due=due)
+    return child.end(asked=asked, killed=killed, due=deadline)
 
 
 def end_leftovers(child: Child, *, clock: Clock, timeout_s: float, inbox: Inbox[signal.Signals]) -> int:

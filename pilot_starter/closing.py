@@ -30,7 +30,7 @@ _HURRIED_DRAIN_S = 3.0
 # What is left of all this once somebody asks us to end, too.
 _SHORT_S = 2.0
 # In a hurry this much is kept back for the worker's own log.
-_RESERVE_S = 0.8
+_RESERVE_S = 0.6
 
 
 class Closing:

@@ -9,8 +9,8 @@ from pilot_starter.config import StarterConfig
 __all__ = ["KILL_RESERVE_S", "PILOT_EXIT_S", "pilot_options", "wrapper_argv", "wrapper_environment"]
 
 # Of the time after SIGTERM this much is the starter's: kill what is left,
-# drain the worker's log, upload it.
-KILL_RESERVE_S = 2.0
+# say the last word for a pilot that did not, drain the worker's log, upload it.
+KILL_RESERVE_S = 3.0
 # From the end of the pilot's budget to the end of its process.
 PILOT_EXIT_S = 1.0
 

@@ -168,7 +168,7 @@ def execute(
     log.warning("the pilot left job %d in stage %s: its last will follows", report.panda_id, held.stage)
     if hurried:
         # A server that is down must not take the time of what follows.
-        words, settled = _send(report, heirs, budget.part(budget.left / 2, "final report"), stop)
+        words, settled = _send(report, heirs, budget.part(budget.left * 2 / 3, "final report"), stop)
         heirs.tidy(held, budget.part(budget.left / 2, "removal of what the job left"))
         stored = heirs.store(held, budget, ())
     else:

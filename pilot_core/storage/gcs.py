@@ -192,8 +192,8 @@ class GcsTool:
         with FileSink(target, budget=budget, total=blob.size or 0, progress=progress) as sink:
             blob.download_to_file(sink, timeout=self._stall_s, checksum="crc32c", retry=resume)
             # Encoded objects are decoded on the way: their size is another one.
-            if blob.content_encoding != "gzip" and sink.sums.size != blob.size:
-                said = f"{source} has {blob.size} bytes, {sink.sums.size} came"
+            if blob.content_encoding != "gzip" and sink.sums.size != (blob.size or 0):
+                said = f"{source} has {blob.size or 0} bytes, {sink.sums.size} came"
                 raise StorageError(said, ErrorCode.GETADMISMATCH)
             sink.commit()
         return Stored(source, self.public_url(source), sink.sums.size, sink.sums.adler32)

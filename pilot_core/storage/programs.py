@@ -1,4 +1,4 @@
-"""Other people's programs: run without a shell, fed and read by us, over with the budget."""
+"""Programs of others: run without a shell, fed and read by us, over with the budget."""
 
 import contextlib
 import os

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -101,6 +102,11 @@ class FileSource:
         self._position += len(data)
         self._tell_progress()
         return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Piece by piece; requests rewinds a body after a redirect only if it has this."""
+        while data := self.read(BLOCK):
+            yield data
 
     def _tell_progress(self) -> None:
         """Say how far it is, once a MiB and at the end."""

@@ -1,12 +1,14 @@
-"""What every copy tool promises: the fake, a folder, and GCS by its real client."""
+"""What every copy tool promises: on the fake, a folder, emulators and real servers."""
 
 import os
+import random
+import signal
 import ssl
 import threading
 import urllib.request
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from pilot_core.storage.local import LocalTool
 from pilot_core.storage.logs import LogUploader
 from pilot_core.storage.s3 import S3Tool
 from pilot_core.storage.xrdcp import XrdcpTool
-from tests.fakes import gcs, s3
+from tests.fakes import gcs, killed, s3
 from tests.fakes.https_store import https_store
 from tests.fakes.pki import make_pki
 from tests.fakes.storage import PREFIX, FakeTool
@@ -35,10 +37,11 @@ CLOCK = SystemClock()
 
 @dataclass(frozen=True)
 class Place:
-    """A tool and a prefix of its own for one test."""
+    """A tool and a prefix for one test; `settings` make the same tool in a child."""
 
     tool: CopyTool
     prefix: str
+    settings: dict[str, str] = field(default_factory=dict)
     trust: ssl.SSLContext | None = None
 
 
@@ -46,6 +49,15 @@ class Place:
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with gcs.gcs_emulator(tmp_path_factory.mktemp("gcs")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def testbench() -> str:
+    url = os.environ.get("STORAGE_TESTBENCH", "").rstrip("/")
+    if not url:
+        pytest.skip("STORAGE_TESTBENCH names no googleapis/storage-testbench")
+    gcs.make_bucket(url)
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +86,7 @@ def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         "local",
         pytest.param("gs", marks=pytest.mark.gcs),
         pytest.param("s3", marks=pytest.mark.s3),
+        "testbench",
         "https",
         pytest.param("xrdcp", marks=pytest.mark.xrootd),
     ]
@@ -86,17 +99,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "https":
         store, ca = request.getfixturevalue("dav")
         prefix = f"{store.replace('https', 'davs')}/logs/{tmp_path.name}/"
-        return Place(HttpsTool(clock=CLOCK, ca=ca), prefix, ssl.create_default_context(cafile=ca))
+        trust = ssl.create_default_context(cafile=ca)
+        return Place(HttpsTool(clock=CLOCK, ca=ca), prefix, {"ca": str(ca)}, trust)
     if request.param == "xrdcp":
         server = request.getfixturevalue("xrd")
         return Place(XrdcpTool(clock=CLOCK), f"{server.url}//logs/{tmp_path.name}/")
     if request.param == "s3":
-        url = request.getfixturevalue("moto")
-        return Place(S3Tool(clock=CLOCK, profile=s3.PROFILE), f"{url}/{s3.BUCKET}/logs/{tmp_path.name}/")
-    if not gcs.AVAILABLE:
-        pytest.skip("gcp-storage-emulator is not installed")
-    tool = GcsTool(clock=CLOCK, endpoint=request.getfixturevalue("emulator"))
-    return Place(tool, f"gs://{gcs.BUCKET}/logs/{tmp_path.name}/")
+        settings = {"profile": s3.PROFILE}
+        prefix = f"{request.getfixturevalue('moto')}/{s3.BUCKET}/logs/{tmp_path.name}/"
+        return Place(S3Tool(clock=CLOCK, **settings), prefix, settings)
+    settings = {"endpoint": request.getfixturevalue("emulator" if request.param == "gs" else "testbench")}
+    return Place(GcsTool(clock=CLOCK, **settings), f"gs://{gcs.BUCKET}/logs/{tmp_path.name}/", settings)
 
 
 def budget(seconds: float = 30.0) -> Budget:
@@ -197,6 +210,26 @@ def test_many_threads_may_use_one_tool(place: Place, tmp_path: Path) -> None:
     for path in sources:
         place.tool.get(f"{place.prefix}{path.name}", tmp_path / "back", budget=budget())
         assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("deadly", ["somewhere", "all sent"])
+def test_a_killed_upload_shows_the_old_file_or_the_new(place: Place, tmp_path: Path, deadly: str) -> None:
+    if place.tool.name == "fake":
+        return
+    target = f"{place.prefix}payload.stderr"
+    old, new = make(tmp_path / "old", 1000), make(tmp_path / "new", 9 * 1024 * 1024 + 17)
+    place.tool.put(old, target, budget=budget())
+    size = new.stat().st_size
+    point = size if deadly == "all sent" else random.randrange(1, size)
+    done = killed.upload(place.tool.name, place.settings, new, target, point)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    place.tool.get(target, tmp_path / "back", budget=budget())
+    found = (tmp_path / "back").read_bytes()
+    assert found in (old.read_bytes(), new.read_bytes()), f"{len(found)} bytes, killed at {point}"
+    # The next life repeats it.
+    place.tool.put(new, target, budget=budget())
+    place.tool.get(target, tmp_path / "back", budget=budget())
+    assert (tmp_path / "back").read_bytes() == new.read_bytes()
 
 
 @pytest.mark.gcs

@@ -1,6 +1,7 @@
 """A GCS emulator (PyPI gcp-storage-emulator) in a process of its own."""
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -30,6 +31,20 @@ def _answers(url: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def make_bucket(url: str, bucket: str = BUCKET) -> None:
+    """Create a bucket; one that exists stays."""
+    request = urllib.request.Request(
+        f"{url}/storage/v1/b?project=test",
+        data=json.dumps({"name": bucket}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=10).close()
+    except urllib.error.HTTPError as err:
+        if err.code != 409:
+            raise
 
 
 @contextlib.contextmanager

@@ -281,7 +281,8 @@ CAUSES = (
 )
 
 
-#: The daemon goes and comes back; what runs without it must not notice.
+#: The daemon goes and comes back, from when on the time counts; what runs
+#: without it must not notice.
 RESTART = Cause("dockerd restarted", _to_be_killed, 12.0, 1305, "", logs=True)
 
 
@@ -338,9 +339,9 @@ def run_restart(panda: LocalPanda, daemon: OwnDaemon, folder: Path, image: str) 
                 stack.enter_context(pilot(victim))
             for victim in victims.values():
                 victim.wait_running()
-            began = time.monotonic()
             daemon.stop()
             daemon.start()
+            began = time.monotonic()
             for cell, victim in victims.items():
                 if cell.kind.where == "process":
                     assert victim.traces.processes(), "the restart ended a payload that needs no daemon"

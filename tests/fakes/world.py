@@ -208,7 +208,8 @@ class World:
 
     def _submit(self, job: Mapping[str, Any]) -> int:
         given = {"container_name": IMAGE, "jobPars": "run it", **job}
-        payload = given.pop("payload", {})
+        # Not at once over: the updates before its end have been sent then.
+        payload = {"FAKE_SLEEP": "1", **given.pop("payload", {})}
         panda_id = self.server.store.submit(make(queue=QUEUE, **given))
         self.payloads[panda_id] = payload
         return panda_id

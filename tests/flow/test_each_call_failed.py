@@ -78,17 +78,10 @@ def test_a_call_fails(call: str, times: int, tmp_path: Path, caplog: pytest.LogC
     assert set(threading.enumerate()) <= before
 
 
-# For the lead: an unforeseen exception in `worker-status` is raised again at the
-# end of the scope "pilot" in Agent.run, although "Never raises" is promised.
-SHAKY = {"Server.update_worker"}
-
-
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(call, marks=pytest.mark.xfail(strict=True, reason="Agent.run raises"))
-        if call in SHAKY
-        else call
+        call
         for call in CALLS
         if call not in NOT_OURS and not call.endswith((".close", ".public_url", ".stats"))
     ],

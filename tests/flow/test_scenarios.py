@@ -2,7 +2,7 @@
 
 `job.json`: `jobs` (keys of a definition; `payload` for the engine's fake),
 `queue`, `settings`, `twists`, `lives` (pilots one after the other, 1 if
-missing), `pushed` (text or object of pandaJobData.out; `#ID` stands for the
+missing), `rest` (seconds until a call that was given up comes back), `pushed` (text or object of pandaJobData.out; `#ID` stands for the
 first job's id), `transformations` (path to status and text, served over HTTP;
 `#URL` stands for where). `expected.json`: see `look`.
 """
@@ -100,6 +100,7 @@ def test_scenario(name: str, shelf: str, tmp_path: Path, caplog: pytest.LogCaptu
             if life:
                 world.bury()
             world.run()
+    world.clock.wait(threading.Event(), job.get("rest", 0.0))
     found = look(world)
     for there, wanted in zip(found["jobs"], expected["jobs"], strict=True):
         # Diagnoses hold names and times: the words that matter are given.

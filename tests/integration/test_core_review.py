@@ -260,7 +260,10 @@ def test_a_value_of_the_users_secrets_is_never_written(panda: LocalPanda, tmp_pa
 def test_a_debug_command_never_costs_the_job(panda: LocalPanda, tmp_path: Path, command: str) -> None:
     # A name that is no UTF-8, and a folder that is gone as soon as it is seen.
     job = submit(panda, "touch $'\\xff.txt'; while sleep 0.01; do mkdir -p secret; rmdir secret; done")
-    with start_pilot(panda, tmp_path / "home", *PROCESS, "--payload-grace", "1") as pilot:
+    (tmp_path / "often.cfg").write_text("[Pilot]\ndebug_heartbeat: 0.3\n")
+    environment = {"HARVESTER_PILOT_CONFIG": str(tmp_path / "often.cfg")}
+    options = (*PROCESS, "--payload-grace", "1")
+    with start_pilot(panda, tmp_path / "home", *options, environment=environment) as pilot:
         panda.store.wait_status(job, "running", 20)
         panda.store.set_command(job, command)
         seen = len(panda.store.updates(job))

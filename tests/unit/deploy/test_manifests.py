@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -62,8 +63,11 @@ def harvested(template: dict[str, Any], *, worker: int, queue: str, push: bool) 
     requests.setdefault("cpu", "0.9")
     limits.setdefault("cpu", "1")
     requests.setdefault("memory", "1000.0Mi")
-    requests.setdefault("ephemeral-storage", "16336.0Mi")
-    limits.setdefault("ephemeral-storage", "16336.0Mi")
+    env = container.setdefault("env", [])
+    for part, variable in ((requests, "storageRequestMiB"), (limits, "storageLimitMiB")):
+        if "ephemeral-storage" not in part:
+            part["ephemeral-storage"] = "16336.0Mi"
+            env.append({"name": variable, "value": "16336.0"})
     volumes, mounts = spec.setdefault("volumes", []), container.setdefault("volumeMounts", [])
     if not any(volume["name"] == "pilot-dir" for volume in volumes):
         volumes.append({"name": "pilot-dir", "emptyDir": {}})
@@ -93,8 +97,9 @@ def harvested(template: dict[str, Any], *, worker: int, queue: str, push: bool) 
         "prodSourceLabel": "unified",
         "jobType": "unified",
     }
-    env = container.setdefault("env", [])
     env.extend({"name": name, "value": value} for name, value in given.items())
+    # A token that is not configured is a variable without a value.
+    env.extend({"name": name} for name in ("PANDA_AUTH_DIR", "PANDA_AUTH_TOKEN", "PANDA_AUTH_TOKEN_KEY"))
     env.append({"name": "PANDA_HOSTNAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})
     volumes.append({"name": "pilots-starter", "configMap": {"name": "pilots-starter"}})
     mounts.append({"name": "pilots-starter", "mountPath": "/scratch/executables"})
@@ -214,9 +219,18 @@ def test_merge() -> None:
     }
 
 
-def test_an_old_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert render.main(["--check"]) == 0
-    assert capsys.readouterr().out == ""
+def test_an_old_file_is_named_and_written_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    copied = _module(tmp_path / "deploy/render.py")
+    old = tmp_path / "deploy/harvester/own-docker/DOMA_LSST_DEV.yaml"
+    text = old.read_text()
+    old.write_text("")
+    assert copied.main(["--check"]) == 1
+    assert capsys.readouterr().out == "out of date: deploy/harvester/own-docker/DOMA_LSST_DEV.yaml\n"
+    assert old.read_text() == ""
+    assert copied.main([]) == 0
+    assert old.read_text() == text
+    assert copied.main(["--check"]) == 0
 
 
 def test_secrets_hold_nothing() -> None:

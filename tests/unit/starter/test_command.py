@@ -73,5 +73,5 @@ def test_environment_names_the_workers_log_and_leaves_the_pilot_less_time_than_u
     assert env["HARVESTER_WORKER_ID"] == "123"
     assert env["X509_USER_PROXY"] == "/p"
     assert env["REALTIME_LOGFILES"] == "payload-log.json"
-    assert float(env["PILOT_GRACE_SECONDS"]) == 9.0
+    assert float(env["PILOT_GRACE_SECONDS"]) == 8.0
     assert "proxyContent" not in env
