@@ -95,10 +95,14 @@ class Daemon:
         EngineUnavailable
             It did not answer.
         """
-        # Imported here: a pilot that starts no container does not pay for it.
-        import docker.errors
-        import requests
-        import urllib3
+        # Imported here: a pilot that starts no container does not pay for it,
+        # and one in a field image without the package runs plain processes.
+        try:
+            import docker.errors
+            import requests
+            import urllib3
+        except ModuleNotFoundError as err:
+            raise EngineUnavailable(f"Docker: the python package {err.name!r} is not installed") from err
 
         limit = self.call_s if within_s is None else within_s
         try:

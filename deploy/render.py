@@ -20,11 +20,11 @@ __all__ = ["VARIANTS", "Queue", "debug_pod", "job", "merge", "queues", "render"]
 HERE = Path(__file__).resolve().parent
 #: Variant and what its image's tag ends in.
 VARIANTS = {"node-docker": "", "own-docker": "-dockerd"}
-#: MiB for starter and pilot, beside the payload: 60 MiB each, and log lines on their way.
+#: MiB for starter and pilot beside the payload: 60 each, and log lines on their way.
 PILOT_MIB = 512
 #: MiB for a Docker daemon in the pod.
 DOCKERD_MIB = 512
-#: Of 3.9 cores that Kubernetes has on a machine with 4, four pilots leave 0.5 to the system.
+#: Of the 3.9 cores for pods on a machine with 4, four pilots leave 0.5 to the system.
 CPU_REQUEST, CPU_LIMIT = "850m", "1"
 TAINTS = ("cloud.google.com/gke-preemptible", "cloud.google.com/gke-spot")
 
@@ -135,7 +135,7 @@ def _load(name: str) -> Any:
 
 def _text(document: dict[str, Any], what: str) -> str:
     head = f"# {what}\n# Written by deploy/render.py from deploy/queues.yaml and deploy/job/: change those.\n"
-    return head + yaml.safe_dump(document, sort_keys=False, width=110)
+    return head + str(yaml.safe_dump(document, sort_keys=False, width=110))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -143,12 +143,13 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Write the Harvester job templates.")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if a file is out of date")
     check = parser.parse_args(argv).check
-    old = [path for path, text in render().items() if not path.exists() or path.read_text() != text]
+    files = render()
+    old = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in old:
         print(f"{'out of date' if check else 'written'}: {path.relative_to(HERE.parent)}")
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render()[path])
+            path.write_text(files[path])
     return 1 if check and old else 0
 
 

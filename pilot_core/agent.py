@@ -100,6 +100,8 @@ class Agent:
         Makes the job source once the queue is known.
     open_engines
         Looks for container engines and removes what dead pilots left on the node.
+    leave_engines
+        Removes what is still ours there; gives up when its event is set.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Agent:
         information: Information,
         make_source: Callable[[Queue], JobSource],
         open_engines: Callable[[], None],
+        leave_engines: Callable[[threading.Event], None],
         inbox: Inbox[AgentEvent],
         clock: Clock,
     ) -> None:
@@ -118,6 +121,7 @@ class Agent:
         self._information = information
         self._make_source = make_source
         self._open_engines = open_engines
+        self._leave_engines = leave_engines
         self._inbox = inbox
         self._clock = clock
         self._born = clock.monotonic()
@@ -145,12 +149,18 @@ class Agent:
                 code = ErrorCode.UNKNOWNEXCEPTION
             scope.stop(min(WORKER_STATUS_S, self._whole.left + JOIN_S))
         try:
-            self._attend("farewell", lambda _: self._tell_worker(WorkerState.FINISHED))
+            self._attend("farewell", self._part)
         except Killed as err:
             code = code or err.why.code
         except Exception:
-            log.exception("the worker's end could not be told")
+            log.exception("the pilot did not end tidily")
         return code
+
+    def _part(self, stop: threading.Event) -> None:
+        try:
+            self._tell_worker(WorkerState.FINISHED)
+        finally:
+            self._leave_engines(stop)
 
     def _live(self) -> ErrorCode:
         queue, source = self._attend("start", self._start)

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from container.companions import CompanionEngine
@@ -136,9 +135,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             home.mkdir(parents=True, exist_ok=True)
             os.chdir(home)
-            stack.enter_context(
-                file_log(home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor)
-            )
+            stack.enter_context(file_log(home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor))
         except OSError as err:
             log.error("work directory %s: %s", home, err.strerror)
             return exit_code(ErrorCode.MKDIR)
@@ -213,6 +210,7 @@ class Pilot:
             information=self.information,
             make_source=self._source,
             open_engines=self.engines.open,
+            leave_engines=self.engines.leave,
             inbox=self.inbox,
             clock=clock,
         )
@@ -404,7 +402,7 @@ class Pilot:
             [
                 ContainerMonitor(container.stats),
                 PrmonMonitor(folders),
-                DiskMonitor(paths.work),
+                DiskMonitor(*folders),
                 TreeMonitor(folders),
                 OutputMonitor(paths.stdout, paths.stderr),
             ],
@@ -530,8 +528,7 @@ class Engines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing behind; let go of connections and of our mark."""
-        self._leave()
+        """Let go of connections and of our mark."""
         self._beside.close()
         self._stack.close()
 
@@ -563,15 +560,14 @@ class Engines:
             if told.failed:
                 log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
 
-    def _leave(self) -> None:
-        """Remove what is our own; a daemon that was there and is away is waited for, but not for long."""
-        end, pause = self._clock.monotonic() + LEAVE_S, threading.Event()
+    def leave(self, stop: threading.Event) -> None:
+        """Remove what is our own; wait for a daemon that was there and is away, but not for long."""
+        end = self._clock.monotonic() + LEAVE_S
         for reaper in self._reapers:
             while (told := reaper.leave()).failed:
-                if self._clock.monotonic() >= end:
+                if self._clock.monotonic() >= end or self._clock.wait(stop, 0.5):
                     log.error("left behind, for the next pilot to remove: %s", "; ".join(told.failed))
                     break
-                self._clock.wait(pause, 0.5)
 
     def engine_for(self, kind: PayloadKind) -> Engine:
         """The engine for a kind of payload; NodeError if there is none."""

@@ -324,12 +324,21 @@ class StorageConfig:
         Store `log.tgz` besides the single files.
     cap_bytes
         A larger log file is stored as its head and tail; 0 for no limit.
+    s3_profile
+        PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for credentials.
+    token_file, proxy_file, ca_path
+        For https: bearer token or X.509 proxy, read when they are used, and
+        the file or folder of CA certificates; None for none and the system's.
     """
 
     gcs_endpoint: str = ""
     gcs_link: str = "public"
     upload_bundle: bool = False
     cap_bytes: int = 0
+    s3_profile: str = ""
+    token_file: Path | None = None
+    proxy_file: Path | None = None
+    ca_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class JobOutcome:
     delivered
         True if the server has the final report.
     complete
-        True if all logs and files are stored.
+        True if all log files are stored.
     drain
         True if the pilot was asked to take no other job.
     """
@@ -295,7 +295,7 @@ class JobRun:
             state=ending.state if ending is not None else JobState.FAILED,
             code=ending.result.code if ending is not None else self._signal,
             delivered=self._machine.delivered,
-            complete=self._wrapped is not None and not self._wrapped.problems,
+            complete=self._wrapped is not None and self._wrapped.stored,
             signal=self._signal,
             drain=self._drain,
         )
@@ -383,7 +383,7 @@ class JobRun:
         assert isinstance(action, machine.Stop)
         scope.spawn("stop", self._payload.stop, action.grace_s)
 
-    def _debug(self, scope: Scope, action: object) -> None:
+    def _debug(self, _: Scope, action: object) -> None:
         assert isinstance(action, machine.Debug)
         off = action.command.kind is CommandKind.DEBUG_OFF
         before, self._debug_command = self._debug_command, "" if off else (action.command.text or "debug")

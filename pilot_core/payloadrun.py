@@ -134,14 +134,16 @@ class PayloadRun:
         except PilotError as err:
             self._tell(NotStarted(err.code, err.diag))
             return
-        except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
+        except Exception as err:
+            # The machine waits for this thread's word.
             log.exception("preparation failed")
             self._tell(NotStarted(ErrorCode.INTERNALPILOTPROBLEM, f"{type(err).__name__}: {err}"))
             return
         self._tell(Started())
         try:
             result = self._see_through(container)
-        except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
+        except Exception as err:
+            # The machine waits for this thread's word.
             log.exception("waiting for the payload failed")
             self.stop(0.0)
             result = PayloadResult(137, ErrorCode.PAYLOADEXECUTIONEXCEPTION, f"{type(err).__name__}: {err}")

@@ -17,6 +17,11 @@ FILE_NAME = "pilot_heartbeat.json"
 #: Written at most so often; a probe should allow a multiple of it.
 PERIOD_S = 30.0
 
+#: A line in the log at least so often, however quiet the payload is: the old
+#: probe on GKE kills a pod whose worker log did not move for 10 minutes, and
+#: ATLAS's wrapper a pilot whose log stands still for an hour.
+SAY_S = 300.0
+
 
 class Pulse:
     """Called by the main loop; a thread of its own would beat on when the loop hangs."""
@@ -24,7 +29,9 @@ class Pulse:
     def __init__(self, home: Path, clock: Clock) -> None:
         self._path = home / FILE_NAME
         self._clock = clock
+        self._born = clock.monotonic()
         self._last: float | None = None
+        self._said = self._born
         self._longest = 0.0
 
     def beat(self) -> None:
@@ -36,6 +43,9 @@ class Pulse:
             return
         self._longest = max(self._longest, gap)
         self._last = now
+        if now - self._said >= SAY_S:
+            self._said = now
+            log.info("the pilot is well, %.0f min old", (now - self._born) / 60)
         document = {
             "last_pilot_update": int(self._clock.time()),
             "time_since_detection": int(gap),

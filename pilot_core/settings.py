@@ -303,6 +303,9 @@ SETTINGS: tuple[Setting, ...] = (
         ini="Pilot.local_size_limit_stdout",
         unit="bytes",
     ),
+    Setting(
+        "monitor.processes", "processes of a payload, 0 for no limit", text.count, flags=("--max-processes",)
+    ),
     # storage
     Setting("storage.gcs_endpoint", "Cloud Storage's address", env=("STORAGE_EMULATOR_HOST",)),
     Setting(
@@ -312,6 +315,10 @@ SETTINGS: tuple[Setting, ...] = (
         flags=("--log-url",),
         env=("PILOT_LOG_URL",),
     ),
+    Setting("storage.s3_profile", "profile of S3 credentials", env=("PANDA_PILOT_AWS_PROFILE",)),
+    Setting("storage.token_file", "bearer token for https storage", text.path, env=("BEARER_TOKEN_FILE",)),
+    Setting("storage.proxy_file", "X.509 proxy for https storage", text.path, env=("X509_USER_PROXY",)),
+    Setting("storage.ca_path", "CA certificates of https storage", text.path, env=("X509_CERT_DIR",)),
     Setting("storage.upload_bundle", "store log.tgz as well", text.flag, flags=("--upload-bundle",)),
     Setting(
         "storage.cap_bytes", "largest log file stored whole", text.count, flags=("--log-cap",), unit="bytes"

@@ -40,11 +40,12 @@ SHARE = 1 / 6
 
 @dataclass(slots=True)
 class WrapUpResult:
-    """What became of the job's files."""
+    """What became of the job's files; `stored` is True if all log files are where people look for them."""
 
     log_url: str = ""
     files: tuple[FileReport, ...] = ()
     counts: ShipCounts | None = None
+    stored: bool = False
     problems: list[PilotError] = field(default_factory=list)
 
     @property
@@ -124,7 +125,8 @@ class Wrapper:
             except BudgetSpent as err:
                 log.error("%s skipped: %s", name, err)
                 self.result.problems.append(StorageError(f"{name}: {err}", ErrorCode.STAGEOUTTIMEOUT))
-            except Exception as err:  # noqa: BLE001 - the machine waits for this thread's word
+            except Exception as err:
+                # The machine waits for this thread's word.
                 log.exception("%s failed", name)
                 self.result.problems.append(StorageError(f"{name}: {type(err).__name__}: {err}"))
         return self.result
@@ -156,6 +158,7 @@ class Wrapper:
         self._left_over = files
         upload = self._uploader.upload(files, budget=budget)
         self._left_over = tuple(upload.failed)
+        self.result.stored = not upload.failed
         for path, err in upload.failed.items():
             self.result.problems.append(replace_diag(err, f"{path.name}: {err.diag}"))
         stored = upload.stored.get(self._paths.log)

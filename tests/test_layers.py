@@ -13,6 +13,7 @@ LEVELS = {
     "pilot_core.pilot": 15,
     "pilot_core.app": 20,
     "pilot_core.local": 20,
+    "pilot_core.api": 25,
     "pilot_starter": 30,
     "pilot_starter.__main__": 10,
     "pilot_core.agent": 30,

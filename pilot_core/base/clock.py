@@ -26,6 +26,10 @@ class Clock(Protocol):
         """
         ...
 
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        """Sleep until `thread` has ended or `seconds` are over."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -38,6 +42,9 @@ class SystemClock:
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds))
+
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        thread.join(max(0.0, seconds))
 
 
 def rfc3339(epoch_s: float) -> str:

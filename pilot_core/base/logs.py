@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from pilot_core.base.redact import RedactingFilter, Redactor
 
@@ -26,12 +27,35 @@ def _formatter(debug: bool) -> logging.Formatter:
     return formatter
 
 
+class _StreamHandler(logging.StreamHandler[TextIO]):
+    """Passes over what nobody reads any more: the starter died, or its disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class _FileHandler(logging.FileHandler):
+    """Says once that a disk is full, where `logging` would print a stack for each line."""
+
+    refused = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        err = sys.exception()
+        if not isinstance(err, OSError):
+            super().handleError(record)
+        elif not self.refused:
+            self.refused = True
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"log file {self.baseFilename} is incomplete: {err.strerror}\n")
+
+
 def setup_logging(*, debug: bool, redactor: Redactor) -> None:
     """Send the process's log to stdout, where wrapper and starter read it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As in `file_log`; a plain C locale would lose the whole line.
         sys.stdout.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _StreamHandler(sys.stdout)
     handler.setFormatter(_formatter(debug))
     handler.addFilter(RedactingFilter(redactor))
     root = logging.getLogger()
@@ -48,7 +72,7 @@ def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[logging
     A payload's or a library's text may hold a lone surrogate: it is written
     as an escape rather than lost.
     """
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
+    handler = _FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_formatter(debug))
     handler.addFilter(RedactingFilter(redactor))
     logging.getLogger().addHandler(handler)

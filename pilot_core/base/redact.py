@@ -23,7 +23,19 @@ _SHAPES = re.compile(
     re.DOTALL,
 )
 # One cheap look decides whether the expression above has to run at all.
-_HINTS = ("earer", "eyJ", "ignature=", "sig=", "PRIVATE KEY", "AKIA", "ASIA", "AIza", "IGNATURE=", "EARER", "SIG=")
+_HINTS = (
+    "earer",
+    "eyJ",
+    "ignature=",
+    "sig=",
+    "PRIVATE KEY",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "IGNATURE=",
+    "EARER",
+    "SIG=",
+)
 
 # A value shorter than this is more likely a word than a secret; masking it
 # would garble every line that holds the word.
@@ -70,7 +82,9 @@ class Redactor:
 
     def add(self, *values: str) -> None:
         """Mask these values from now on; short ones are passed over."""
-        fresh = {part.strip() for v in values for part in (v, *v.splitlines()) if len(part.strip()) >= _SHORTEST}
+        fresh = {
+            part.strip() for v in values for part in (v, *v.splitlines()) if len(part.strip()) >= _SHORTEST
+        }
         # Longest first, so that a value that contains another one goes whole.
         self._values = tuple(sorted(fresh.union(self._values), key=len, reverse=True))
 

@@ -60,7 +60,9 @@ class Scope:
         if kind is None and self._errors and self._on_death is None:
             raise self._errors[0]
 
-    def spawn(self, name: str, function: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
+    def spawn(
+        self, name: str, function: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> threading.Thread:
         """Start `function` in a thread called `<scope>-<name>`."""
         full = f"{self.name}-{name}"
 
@@ -68,7 +70,7 @@ class Scope:
             try:
                 function(*args, **kwargs)
             except BaseException as err:
-                log.error("thread %s died: %s: %s", full, type(err).__name__, err, exc_info=True)
+                log.exception("thread %s died: %s: %s", full, type(err).__name__, err)
                 self._errors.append(err)
                 if self._on_death is not None:
                     self._on_death(full, err)
@@ -95,6 +97,6 @@ class Scope:
         end = self._clock.monotonic() + seconds
         threads, self._threads = self._threads, []
         for thread in threads:
-            thread.join(max(0.0, end - self._clock.monotonic()))
+            self._clock.join(thread, end - self._clock.monotonic())
             if thread.is_alive():
                 log.error("thread %s did not end within %.1f s and is abandoned", thread.name, seconds)

@@ -41,8 +41,9 @@ class PushedSource:
         `push_file` names the file or its folder; without it the pilot's home
         and the ConfigMap's mount are looked at. Waited for `push_wait_s`.
     home
-        The pilot's main directory; a claim is left there for each job, so that
-        a pilot started again on the same directory does not run it again.
+        The pilot's main directory; a claim is left there, and beside the file
+        where that can be written, so that no pilot started again on the same
+        file runs the job again.
     """
 
     renewable = False
@@ -70,7 +71,10 @@ class PushedSource:
             return None
         self._done = True
         job = read_definition(parse_pushed(self._read(path)))
-        self._claim(job)
+        # Wrappers give each pilot a home of its own: what marks a job as begun for
+        # the next one is a claim beside the file, where we may write there.
+        for folder in dict.fromkeys((path.parent, self._home)):
+            self._claim(job, folder, needed=folder == self._home)
         self._remove(path)
         return job
 
@@ -110,9 +114,9 @@ class PushedSource:
             raise BadJob(path.name, "", f"longer than {_LONGEST} bytes")
         return data
 
-    def _claim(self, job: Job) -> None:
+    def _claim(self, job: Job, folder: Path, *, needed: bool) -> None:
         """Leave a file that says: this job was begun here."""
-        path = self._home / f"pushed-{job.panda_id}.claim"
+        path = folder / f"pushed-{job.panda_id}.claim"
         try:
             with path.open("x", encoding="utf-8") as out:
                 json.dump(
@@ -124,7 +128,9 @@ class PushedSource:
                 ErrorCode.JOBALREADYRUNNING,
             ) from err
         except OSError as err:
-            raise NodeError(f"{path}: {err.strerror}", ErrorCode.MKDIR) from err
+            if needed:
+                raise NodeError(f"{path}: {err.strerror}", ErrorCode.MKDIR) from err
+            log.info("no claim beside the pushed job: %s: %s", path, err.strerror)
 
     def _remove(self, path: Path) -> None:
         """The file may hold secrets.

@@ -45,16 +45,23 @@ def free_bytes(path: Path) -> int | None:
 
 
 class DiskMonitor:
-    """Free space of the work directory's file system: one system call a look."""
+    """Free space where the job writes: one system call a folder and look.
+
+    Parameters
+    ----------
+    folders
+        Work directory and shared folder, which may lie on two file systems;
+        the fuller one counts.
+    """
 
     name = "disk"
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
 
     def measure(self, now: float) -> Mapping[str, float | int | str]:  # noqa: ARG002 - the contract's
-        free = free_bytes(self._folder)
-        return {} if free is None else {"free_bytes": free}
+        known = [free for free in map(free_bytes, self._folders) if free is not None]
+        return {"free_bytes": min(known)} if known else {}
 
 
 class _Round:

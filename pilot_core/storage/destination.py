@@ -29,7 +29,9 @@ OUTPUT_ACTIVITIES = ("write_lan", "w")
 #: URL schemes each copytool can write to; "" is a plain path.
 SCHEMES: Mapping[str, tuple[str, ...]] = {
     "gs": ("gs",),
-    "s3": ("s3",),
+    "s3": ("s3", "https", "http"),
+    "https": ("davs", "https", "dav", "http"),
+    "xrdcp": ("root", "roots", "xroot", "xroots"),
     "mv": ("file", ""),
     "cp": ("file", ""),
     "local": ("file", ""),

@@ -1,9 +1,10 @@
 """Stage-in: the files a job needs, fetched into its directory and checked."""
 
+import functools
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
@@ -14,7 +15,8 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile
 from pilot_core.storage.checksum import BLOCK, matches
 from pilot_core.storage.contract import CopyTool, Stored
-from pilot_core.storage.parallel import Outcomes, each
+from pilot_core.storage.parallel import Outcomes, in_turn
+from pilot_core.storage.progress import ProgressLog
 
 __all__ = ["get_inputs"]
 
@@ -26,11 +28,13 @@ def get_inputs(
     work: Path,
     *,
     tool: CopyTool,
-    urls: dict[InputFile, str],
+    urls: Mapping[InputFile, str],
     budget: Budget,
     clock: Clock,
     workers: int = 4,
     keep_free_bytes: int = 0,
+    alternatives: Sequence[Mapping[InputFile, str]] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Outcomes[InputFile, Stored]:
     """Fetch a job's inputs into its work directory.
 
@@ -38,6 +42,11 @@ def get_inputs(
     ----------
     urls
         Where each file is.
+    alternatives
+        Where else: asked in turn for what could not be fetched before.
+    progress
+        Called with a file's name, its bytes done and in all; a line in the log
+        now and then by default.
     keep_free_bytes
         What must remain on the disk beside the inputs.
 
@@ -53,24 +62,28 @@ def get_inputs(
         leaves the directory; nothing has been fetched then.
     """
     targets = {file: _target(work, file) for file in files}
-    needed = sum(file.size for file in files) + keep_free_bytes
+    total = sum(file.size for file in files)
+    needed = total + keep_free_bytes
     free = shutil.disk_usage(work).free
     if free < needed:
         raise StorageError(f"inputs need {needed} bytes in {work}, {free} are free", ErrorCode.NOLOCALSPACE)
 
-    def get(file: InputFile) -> Stored:
+    tell = progress or ProgressLog("stage-in", files=len(files), total=total, clock=clock)
+
+    def get(file: InputFile, url: str, part: Budget) -> Stored:
         target = targets[file]
-        stored = tool.get(urls[file], target, budget=budget)
+        stored = tool.get(url, target, budget=part, progress=functools.partial(tell, file.lfn))
         try:
-            _check(file, target, stored, budget)
+            _check(file, target, stored, part)
         except StorageError:
             target.unlink(missing_ok=True)
             raise
         return stored
 
-    outcomes = each(
+    outcomes = in_turn(
         list(files),
         get,
+        [urls, *alternatives],
         name="stagein",
         workers=workers,
         budget=budget,

@@ -1,8 +1,9 @@
 """Stage-out: the files a job made, checked, stored and reported."""
 
+import functools
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,25 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import OutputFile
 from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import CopyTool, Stored
+from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.destination import file_url
-from pilot_core.storage.parallel import each
+from pilot_core.storage.parallel import in_turn
+from pilot_core.storage.progress import ProgressLog
 from pilot_core.storage.report import file_report
 from pilot_core.storage.source import resolve_below
 
-__all__ = ["OutputUpload", "put_outputs"]
+__all__ = ["Alternative", "OutputUpload", "put_outputs"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another storage for a job's outputs: its tool, prefixes and ddmendpoint."""
+
+    tool: CopyTool
+    prefixes: Mapping[OutputFile, str]
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +48,15 @@ def put_outputs(
     work: Path,
     *,
     tool: CopyTool,
-    prefixes: dict[OutputFile, str],
+    prefixes: Mapping[OutputFile, str],
     endpoint: str,
     budget: Budget,
     clock: Clock,
     roots: Sequence[Path] = (),
     workers: int = 4,
     max_bytes: int = 0,
+    alternatives: Sequence[Alternative] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> OutputUpload:
     """Store a job's outputs, or none of them.
 
@@ -62,27 +75,38 @@ def put_outputs(
         Further folders a link among the outputs may lead to.
     max_bytes
         Largest size of one file; 0 for no limit.
+    alternatives
+        Storages that get, in turn, what could not be stored before. The report
+        names the one that has the file.
+    progress
+        Called with a file's name, its bytes done and in all; a line in the log
+        now and then by default.
     """
     found, failed = _look(files, work, (work, *roots), max_bytes)
     if failed:
         return OutputUpload((), failed)
 
-    def put(file: OutputFile) -> Stored:
-        return tool.put(found[file], file_url(prefixes[file], file.lfn), budget=budget)
+    total = sum(path.stat().st_size for path in found.values())
+    tell = progress or ProgressLog("stage-out", files=len(files), total=total, clock=clock)
 
-    outcomes = each(
+    def put(file: OutputFile, where: Alternative, part: Budget) -> FileReport:
+        url = file_url(where.prefixes[file], file.lfn)
+        told = functools.partial(tell, file.lfn)
+        stored = where.tool.put(found[file], url, budget=part, progress=told)
+        return file_report(file, stored, guid=str(uuid.uuid4()), endpoint=where.endpoint)
+
+    storages = (Alternative(tool, prefixes, endpoint), *alternatives)
+    outcomes = in_turn(
         list(files),
         put,
+        [dict.fromkeys(where.prefixes, where) for where in storages],
         name="stageout",
         workers=workers,
         budget=budget,
         clock=clock,
         late=ErrorCode.STAGEOUTTIMEOUT,
     )
-    reports = tuple(
-        file_report(file, stored, guid=str(uuid.uuid4()), endpoint=endpoint)
-        for file, stored in outcomes.done.items()
-    )
+    reports = tuple(outcomes.done.values())
     log.info("stored %d of %d outputs at %s", len(reports), len(files), endpoint)
     return OutputUpload(reports, outcomes.failed)
 

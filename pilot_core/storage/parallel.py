@@ -1,9 +1,10 @@
 """Several transfers at a time, each with its own outcome, all within one budget."""
 
+import functools
 import logging
 import queue
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,12 +14,13 @@ from pilot_core.base.scope import Scope
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 
-__all__ = ["Outcomes", "each"]
+__all__ = ["Outcomes", "each", "in_turn"]
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
+P = TypeVar("P")
 
 # How often the waiting thread looks at a budget that may be shortened.
 _LOOK_S = 0.1
@@ -66,6 +68,56 @@ def each(
         while not run.over.is_set() and not budget.spent:
             clock.wait(run.over, min(_LOOK_S, budget.left))
         return run.outcomes(budget)
+
+
+def in_turn(
+    items: Sequence[K],
+    call: Callable[[K, P, Budget], R],
+    places: Sequence[Mapping[K, P]],
+    *,
+    name: str,
+    workers: int,
+    budget: Budget,
+    clock: Clock,
+    late: ErrorCode,
+) -> Outcomes[K, R]:
+    """Like `each`, with a place for each item; what fails there goes to the next one.
+
+    Parameters
+    ----------
+    places
+        In order of preference; an item that a place does not know is passed
+        over there. The first one knows all. Each gets an equal part of the
+        time that is left, so that one that hangs leaves some to the next.
+    """
+    done: dict[K, R] = {}
+    failed: dict[K, StorageError] = {}
+    for number, place in enumerate(places):
+        wanted = [item for item in items if item in place and item not in done]
+        if not wanted or (number > 0 and budget.spent):
+            continue
+        if number > 0:
+            log.info("%s: %d files are tried at alternative %d", name, len(wanted), number)
+        part = budget.part(budget.left / (len(places) - number), budget.name)
+        found = each(
+            wanted,
+            functools.partial(_at_place, call, place, part),
+            name=name,
+            workers=workers,
+            budget=part,
+            clock=clock,
+            late=late,
+        )
+        done |= found.done
+        failed |= found.failed
+    return Outcomes(
+        {item: done[item] for item in items if item in done},
+        {item: failed[item] for item in items if item in failed and item not in done},
+    )
+
+
+def _at_place(call: Callable[[K, P, Budget], R], place: Mapping[K, P], budget: Budget, item: K) -> R:
+    return call(item, place[item], budget)
 
 
 class _Run(Generic[K, R]):

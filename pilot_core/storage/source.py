@@ -104,7 +104,7 @@ class FileSource:
         return data
 
     def __iter__(self) -> Iterator[bytes]:
-        """Piece by piece; requests rewinds a body after a redirect only if it has this."""
+        """Piece by piece; without it requests rewinds no body after a redirect."""
         while data := self.read(BLOCK):
             yield data
 

@@ -18,7 +18,7 @@ _PURL = {
 
 
 def bom(image: str, lines: Iterable[str]) -> dict[str, object]:
-    """The document; no time and no serial number, so that equal images give equal files."""
+    """The document; without time or serial number: equal images give equal files."""
     components = []
     for line in lines:
         kind, name, version, arch = line.split()

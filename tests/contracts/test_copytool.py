@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import ssl
 import threading
@@ -210,6 +211,23 @@ def test_many_threads_may_use_one_tool(place: Place, tmp_path: Path) -> None:
     for path in sources:
         place.tool.get(f"{place.prefix}{path.name}", tmp_path / "back", budget=budget())
         assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_is_said(place: Place, tmp_path: Path) -> None:
+    source = make(tmp_path / "a", 3 * 1024 * 1024)
+    place.tool.put(source, f"{place.prefix}a", budget=budget())
+    if place.tool.name == "fake":
+        return
+    # The kernel refuses to let any file of this process grow beyond a MiB.
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, limit[1]))
+    try:
+        with pytest.raises(StorageError, match="File too large") as caught:
+            place.tool.get(f"{place.prefix}a", tmp_path / "back", budget=budget())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.value.code is ErrorCode.NOLOCALSPACE
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a"]
 
 
 @pytest.mark.parametrize("deadly", ["somewhere", "all sent"])

@@ -22,3 +22,7 @@ class FakeClock:
         self.waits.append(seconds)
         self.now += max(0.0, seconds)
         return event.is_set()
+
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        # A thread works in the machine's time, whatever its clock says.
+        thread.join(max(0.0, seconds))

@@ -37,7 +37,9 @@ class OwnDaemon:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    "dockerd",
+                    # A network namespace of its own: a daemon without a bridge
+                    # deletes the one of its namespace, which is the node's.
+                    *("unshare", "--net", "dockerd"),
                     *("--host", self.url, "--pidfile", str(self._folder / "pid")),
                     *("--data-root", str(self._folder / "data"), "--exec-root", str(self._folder / "exec")),
                     *("--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
@@ -88,8 +90,8 @@ class OwnDaemon:
 @contextlib.contextmanager
 def own_daemon() -> Iterator[OwnDaemon]:
     """A running daemon; raises NoDaemon if there can be none."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        raise NoDaemon("a second dockerd needs root and the program dockerd")
+    if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "unshare"))):
+        raise NoDaemon("a second dockerd needs root and the programs dockerd and unshare")
     folder = Path(tempfile.mkdtemp(prefix="pilot-dockerd-"))
     daemon = OwnDaemon(folder)
     try:

@@ -44,6 +44,9 @@ class SkippingClock:
                 self.waits.append(seconds)
         return event.is_set()
 
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        thread.join(max(0.0, seconds))
+
 
 class FakeServer:
     """Implements `contract.Server`; what it knows of jobs is in `store`.

@@ -5,10 +5,9 @@ threads, and no allowance of time runs out because the machine is busy: real
 time does not count at all.
 """
 
-import math
-import sys
 import threading
 import time
+from collections.abc import Callable
 
 from pilot_core.base.inbox import E, Inbox
 
@@ -25,8 +24,8 @@ STUCK_S = 30.0
 class VirtualClock:
     """A `Clock` shared by its maker's thread and all threads started after it.
 
-    A thread is at rest while it is inside `wait`, or joins another that has
-    not ended. When all are, the time is set to the earliest end of these waits.
+    When all of them are inside `wait` or `join`, and none has what it waits
+    for, the time is set to the earliest end of these waits.
 
     Parameters
     ----------
@@ -38,8 +37,7 @@ class VirtualClock:
     def __init__(self, start: float | None = None) -> None:
         self._now = time.time() if start is None else start
         self._lock = threading.Lock()
-        self._waits: dict[threading.Thread, tuple[threading.Event, float]] = {}
-        self._joins: dict[threading.Thread, tuple[object, float]] = {}
+        self._waits: dict[threading.Thread, tuple[Callable[[], bool], float]] = {}
         self._strangers = set(threading.enumerate()) - {threading.current_thread()}
         self._moved = time.monotonic()
 
@@ -50,14 +48,21 @@ class VirtualClock:
         return self._now
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
+        self._rest(event.is_set, lambda: event.wait(POLL_S), seconds)
+        return event.is_set()
+
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        self._rest(lambda: not thread.is_alive(), lambda: thread.join(POLL_S), seconds)
+
+    def _rest(self, over: Callable[[], bool], look: Callable[[], object], seconds: float) -> None:
         me, end = threading.current_thread(), self._now + max(0.0, seconds)
         with self._lock:
-            self._waits[me] = (event, end)
+            self._waits[me] = (over, end)
             self._moved = time.monotonic()
         try:
-            while self._now < end and not event.wait(POLL_S):
+            while self._now < end and not over():
+                look()
                 self._step()
-            return event.is_set()
         finally:
             with self._lock:
                 del self._waits[me]
@@ -65,39 +70,20 @@ class VirtualClock:
     def _step(self) -> None:
         """Set the time forward if nobody has anything to do now."""
         with self._lock:
-            ends = {thread: self._rests_until(thread) for thread in self._threads()}
-            busy = [thread.name for thread, end in ends.items() if end <= self._now]
+            busy = [thread.name for thread in threading.enumerate() if self._works(thread)]
             if not busy:
-                self._now = min(ends.values())
+                self._now = min(end for _, end in self._waits.values())
                 self._moved = time.monotonic()
             elif time.monotonic() - self._moved > STUCK_S:
                 raise AssertionError(f"time stands still: {busy} wait for something else")
 
-    def _threads(self) -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread not in self._strangers]
-
-    def _rests_until(self, thread: threading.Thread) -> float:
-        """When the thread goes on by itself; the past if it has something to do."""
-        if thread in self._waits:
-            event, end = self._waits[thread]
-            return -math.inf if event.is_set() else end
-        frame = sys._current_frames().get(thread.ident or 0)
-        for _ in range(3):
-            if frame is not None and frame.f_code is threading.Thread.join.__code__:
-                return self._joins_until(thread, frame.f_locals["self"], frame.f_locals["timeout"])
-            frame = frame.f_back if frame is not None else None
-        return -math.inf
-
-    def _joins_until(
-        self, thread: threading.Thread, other: threading.Thread, timeout: float | None
-    ) -> float:
-        """End of a join, which waits by the machine's clock: ours must not overtake it."""
-        if not other.is_alive():
-            return -math.inf
-        call = (other, timeout)
-        if self._joins.get(thread, (None, 0.0))[0] != call:
-            self._joins[thread] = (call, math.inf if timeout is None else self._now + timeout)
-        return self._joins[thread][1]
+    def _works(self, thread: threading.Thread) -> bool:
+        if thread in self._strangers:
+            return False
+        if thread not in self._waits:
+            return True
+        over, end = self._waits[thread]
+        return end <= self._now or over()
 
 
 class ClockInbox(Inbox[E]):

@@ -275,6 +275,7 @@ class PilotInWorld(Pilot):
             information=world.information,
             make_source=self._source,
             open_engines=self.engines.open,
+            leave_engines=self.engines.leave,
             inbox=inbox,
             clock=world.clock,
         )

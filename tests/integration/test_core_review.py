@@ -104,7 +104,7 @@ def test_a_signal_while_a_heartbeat_hangs(panda: LocalPanda, tmp_path: Path) -> 
 def test_a_signal_while_the_wrap_up_hangs(panda: LocalPanda, tmp_path: Path) -> None:
     """The report comes at once, and what could not be stored before it is stored after it."""
     home = tmp_path / "home"
-    job = submit(panda, "echo '{\"message\": \"x\"}' > payload-log.json")
+    job = submit(panda, 'echo \'{"message": "x"}\' > payload-log.json')
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         options = ("--use-realtime-logging", "--realtime-logging-server", f"loki;{url}")

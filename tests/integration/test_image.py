@@ -32,20 +32,27 @@ def docker(*arguments: str, timeout_s: float = 60.0) -> "subprocess.CompletedPro
 @pytest.fixture(scope="module")
 def images() -> None:
     """Both images, of this tree: what has not changed comes from Docker's cache."""
-    tools = {
-        "PIP": f"{sys.prefix}/bin/pip",
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    }
-    for tag, user in ((PILOT, "0"), (PILOT_USER, "10001")):
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    for command in (
+        [str(ROOT / "scripts/images/pilot.sh"), PILOT],
+        [
+            "docker",
+            "build",
+            "--network=host",
+            "--target=pilot",
+            "--build-arg=USER=10001",
+            f"--tag={PILOT_USER}",
+            str(ROOT),
+        ],
+    ):
         done = subprocess.run(
-            [ROOT / "scripts/images/pilot.sh", tag],
-            env={**tools, "IMAGE_USER": user},
+            command,
+            env={"PATH": path, "PIP": f"{sys.prefix}/bin/pip"},
             capture_output=True,
             text=True,
             timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"{tag}: " in done.stdout
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def panda(tmp_path: Path) -> Iterator[LocalPanda]:
 
 @dataclass
 class Pod:
-    """One outer container; `pilotdir` is the pod's emptyDir, `shared` the node's folder."""
+    """One outer container: `pilotdir` is its emptyDir, `shared` the node's folder."""
 
     panda: LocalPanda
     pilotdir: Path
@@ -81,8 +88,12 @@ class Pod:
             "--network",
             "host",
         ]
-        # With today's registry helper, a host name per container is what a pod has.
         command += [*security(), "--volume", f"{self.pilotdir}:/pilotdir"]
+        # The queue's storage, a folder here.
+        logs = self.panda.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        logs.chmod(0o777)
+        command += ["--volume", f"{logs}:{logs}"]
         if self.engine == "docker":
             command += ["--volume", f"{SOCKET}:{SOCKET}", "--volume", f"{self.shared}:{self.shared}"]
         for name, value in self.environment().items():
@@ -103,7 +114,7 @@ class Pod:
             **{k: v for k, v in given.items() if k not in INHERITED and k != "PYTHONPATH"},
             "TMPDIR": "/pilotdir",
             "HOME": "/pilotdir",
-            "PILOT_EXTRA_OPTIONS": "-v 1 -x 2 --realtime-interval 0.5 --payload-grace 2",
+            "PILOT_EXTRA_OPTIONS": "-v 1 -x 2 --cleanup no --realtime-interval 0.5 --payload-grace 2",
             "CRIC_URL": "",
         }
 

@@ -1,7 +1,11 @@
 """What is owed survives a crash."""
 
+import os
 from pathlib import Path
 
+import pytest
+
+from pilot_core.errors import SetupError
 from pilot_core.ledger import Ledger, last_report
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import FileReport, JobReport, JobState, Node
@@ -48,7 +52,8 @@ def test_nothing_is_noted_after_the_end(tmp_path: Path) -> None:
 
 def test_a_broken_file_is_kept_aside(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    for text in ("{half", '{"format": 99}', '{"format": 1, "held": {"report": 3}}', "[]"):
+    deep = "[" * 100_000
+    for text in ("{half", '{"format": 99}', '{"format": 1, "held": {"report": 3}}', "[]", deep):
         ledger.path.write_text(text)
         assert ledger.held() is None
         assert not ledger.path.exists()
@@ -74,3 +79,39 @@ def test_a_final_report_that_was_decided_stands(tmp_path: Path) -> None:
     held = ledger.held()
     assert held is not None
     assert last_report(held, code=ErrorCode.KILLSIGNAL, diag="died", end_s=9.0) == final
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_set_aside(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    os.mkfifo(ledger.path)
+    assert ledger.held() is None
+    ledger.path.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("{}")
+    assert ledger.held() is None
+    assert not ledger.path.exists()
+
+
+def test_a_disk_that_takes_nothing_costs_the_record_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(tmp_path / "gone")
+    take(ledger)
+    ledger.note("running", REPORT)
+    assert caplog.text.count("is not up to date") == 2
+    (tmp_path / "gone").mkdir()
+    ledger.note("wrapup", REPORT)
+    held = ledger.held()
+    assert held is not None
+    assert held.stage == "wrapup"
+
+
+def test_a_directory_has_one_pilot(tmp_path: Path) -> None:
+    with (
+        Ledger(tmp_path).claimed(),
+        pytest.raises(SetupError, match="another pilot is running"),
+        Ledger(tmp_path).claimed(),
+    ):
+        raise AssertionError("claimed twice")
+    with Ledger(tmp_path).claimed():
+        pass

@@ -25,6 +25,9 @@ class StepClock:
             self.now += seconds
         return event.is_set()
 
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        thread.join(max(0.0, seconds))
+
 
 class Payload:
     """Ends so many seconds after it is asked or killed."""

@@ -1,4 +1,4 @@
-"""The manifests: up to date, valid before and after Harvester, and within their machines."""
+"""The manifests: up to date, valid as Harvester sends them, within their machines."""
 
 import copy
 import importlib.util

@@ -179,3 +179,21 @@ def test_a_job_that_is_malformed_names_itself(tmp_path: Path, home: Path) -> Non
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="pushed-17"):
         take(put(tmp_path / "f", json.dumps(JOB)), tmp_path / "missing")
+
+
+def test_a_claim_beside_the_file_stops_a_pilot_with_another_home(tmp_path: Path) -> None:
+    """Wrappers make a fresh home for each pilot; Harvester's folder stays."""
+    shared = tmp_path / "harvester"
+    shared.mkdir()
+    for number, refused in ((1, False), (2, True)):
+        home = tmp_path / f"home{number}"
+        home.mkdir()
+        (shared / "pandaJobData.out").write_text("PandaID=77&attemptNr=1&transformation=x&jobPars=y")
+        clock = SkippingClock()
+        source = PushedSource(JobsConfig(push_file=shared), home=home, clock=clock)
+        budget = Budget(clock, 60.0, "test")
+        if refused:
+            with pytest.raises(SetupError, match="begun here before"):
+                source.next(budget=budget, stop=threading.Event())
+        else:
+            assert source.next(budget=budget, stop=threading.Event()) is not None

@@ -34,6 +34,9 @@ class HandClock:
         self.steady += seconds
         return event.is_set()
 
+    def join(self, thread: threading.Thread, seconds: float) -> None:
+        thread.join(max(0.0, seconds))
+
 
 class Says:
     """A monitor that gives the same answer each time, or fails."""

@@ -14,8 +14,10 @@ from pilot_core.model.job import InputFile, OutputFile
 from pilot_core.model.report import FileReport
 from pilot_core.storage.contract import Stored
 from pilot_core.storage.inputs import get_inputs
-from pilot_core.storage.outputs import OutputUpload, put_outputs
+from pilot_core.storage.outputs import Alternative, OutputUpload, put_outputs
 from pilot_core.storage.parallel import Outcomes
+from pilot_core.storage.progress import ProgressLog
+from tests.fakes.clock import FakeClock
 from tests.fakes.storage import PREFIX, FakeTool
 
 CLOCK = SystemClock()
@@ -140,3 +142,74 @@ def test_an_input_never_leaves_the_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(StorageError) as caught:
         get(FakeTool(), tmp_path, InputFile(name))
     assert caught.value.code is ErrorCode.BADOUTPUTFILENAME
+
+
+def test_another_storage_takes_what_the_first_one_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    first, second = FakeTool(), FakeTool()
+    first.fail[f"{PREFIX}b"] = StorageError("full", ErrorCode.NOREMOTESPACE)
+    files = [OutputFile("a", guid="g"), OutputFile("b", guid="g")]
+    other = Alternative(second, dict.fromkeys(files, f"{PREFIX}other/"), "OTHER_RSE")
+    result = put_outputs(
+        files,
+        tmp_path,
+        tool=first,
+        prefixes=dict.fromkeys(files, PREFIX),
+        endpoint="RSE",
+        budget=Budget(CLOCK, 20, "stage-out"),
+        clock=CLOCK,
+        alternatives=[other],
+    )
+    assert result.failed == {}
+    where = {report.lfn: (report.surl, report.endpoint) for report in result.reports}
+    assert where == {"a": (f"{PREFIX}a", "RSE"), "b": (f"{PREFIX}other/b", "OTHER_RSE")}
+    assert list(second.objects) == [f"{PREFIX}other/b"]
+
+
+def test_a_storage_that_hangs_leaves_time_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    first, second = FakeTool(), FakeTool()
+    first.hold = {f"{PREFIX}a"}
+    files = [OutputFile("a", guid="g")]
+    result = put_outputs(
+        files,
+        tmp_path,
+        tool=first,
+        prefixes={files[0]: PREFIX},
+        endpoint="RSE",
+        budget=Budget(CLOCK, 1.0, "stage-out"),
+        clock=CLOCK,
+        alternatives=[Alternative(second, {files[0]: PREFIX}, "OTHER_RSE")],
+    )
+    first.release.set()
+    assert [report.endpoint for report in result.reports] == ["OTHER_RSE"]
+
+
+def test_progress_is_a_line_now_and_then() -> None:
+    clock = FakeClock()
+    tell = ProgressLog("stage-in", files=3, total=40_000_000, clock=clock)
+    tell("a", 1_000_000, 20_000_000)
+    clock.now += 5.0
+    tell("b", 9_000_000, 20_000_000)
+    assert (
+        tell.line(clock.monotonic()) == "stage-in: 10.0 of 40.0 MB, 2 of 3 files begun, 2.0 MB/s, 15 s left"
+    )
+
+
+def test_progress_of_an_unknown_size() -> None:
+    clock = FakeClock()
+    tell = ProgressLog("stage-in", files=1, total=0, clock=clock)
+    clock.now += 2.0
+    tell("a", 3_000_000, 0)
+    assert tell.line(clock.monotonic()) == "stage-in: 3.0 MB, 1 of 1 files begun, 1.5 MB/s"
+
+
+def test_progress_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    clock = FakeClock()
+    tell = ProgressLog("stage-out", files=1, total=100, clock=clock)
+    for done in range(1, 31):
+        clock.now += 1.0
+        tell("a", done, 100)
+    assert [line.split(",")[0] for line in caplog.messages] == ["stage-out: 0.0 of 0.0 MB"] * 3

@@ -1,0 +1,1 @@
+"""The public API for others: Harvester, scripts, notebooks."""

@@ -1,0 +1,54 @@
+"""A defect in the main thread: no payload stays behind, and the server hears of the job."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from container.spec import Stats
+from pilot_core.jobrun import JobTools
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import Job
+from pilot_core.model.payload import JobPaths
+from tests.fakes.world import PilotInWorld, World
+
+
+class BreaksWhileRunning(PilotInWorld):
+    """Its main loop breaks once the payload runs."""
+
+    def _tools(self) -> JobTools:
+        tools = super()._tools()
+
+        def alive() -> None:
+            if any(one.stats() != Stats() for one in self._world.engine.containers.values()):
+                raise ZeroDivisionError("a defect in the loop")
+            tools.alive()
+
+        return replace(tools, alive=alive)
+
+
+class BreaksBeforeTheLoop(PilotInWorld):
+    """It breaks when the job was taken and nothing was started."""
+
+    def _shipper(self, job: Job, paths: JobPaths) -> None:
+        raise ZeroDivisionError("a defect before the loop")
+
+
+@pytest.mark.parametrize("kind", [BreaksWhileRunning, BreaksBeforeTheLoop])
+def test_a_defect_costs_the_pilot_and_not_the_report(kind: type[PilotInWorld], tmp_path: Path) -> None:
+    world = World(tmp_path, jobs=[{"payload": {"FAKE_SLEEP": "inf"}}])
+    with kind(world, world._inbox) as pilot:
+        assert pilot.agent.run() is ErrorCode.UNKNOWNEXCEPTION
+    row = world.server.store.job(world.ids[0])
+    assert row.status == "failed"
+    assert row.pilot_error[0] == ErrorCode.INTERNALPILOTPROBLEM
+    assert "a defect" in row.pilot_error[1]
+    assert world.held() is None
+    assert all(one.stats() == Stats() for one in world.engine.containers.values())
+
+
+def test_a_job_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (world.home / f"PanDA_Pilot-{world.ids[0]}").write_text("in the way")
+    assert world.run() is ErrorCode.MKDIR
+    assert world.server.store.job(world.ids[0]).pilot_error[0] == ErrorCode.MKDIR

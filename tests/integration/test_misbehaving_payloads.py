@@ -1,0 +1,234 @@
+"""Payloads that harm their node: each gets its code and its numbers, and the pilot takes the next job."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+import pytest
+
+from pilot_core.local.definition import make
+from pilot_core.local.server import LocalPanda
+from tests.fakes.images import busybox_image
+from tests.fakes.pilot_process import start_pilot
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+QUEUE = "STRICT"
+
+#: Holds 200 MB and does nothing more.
+HOLD = (
+    """busybox awk 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i;"""
+    """ while (1) system("sleep 1")}'"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A payload, the limit it meets, and what the server must hear.
+
+    Attributes
+    ----------
+    queue, ini, options
+        Where the limit is set: CRIC, the pilot's INI file, its command line.
+    words
+        Which number, which limit, from which source: parts of the diagnostics.
+    """
+
+    name: str
+    script: str
+    code: int
+    words: tuple[str, ...]
+    image: bool = True
+    queue: Mapping[str, object] = field(default_factory=dict)
+    ini: str = ""
+    options: tuple[str, ...] = ()
+    disk_mb: int = 0
+
+
+CASES = (
+    Case(
+        "memory of a container",
+        HOLD,
+        1235,
+        ("payload used 19", "cgroup", "limit 64 MB (maxrss of queue STRICT)"),
+        queue={"maxrss": 64},
+    ),
+    Case(
+        "memory of a process",
+        HOLD,
+        1235,
+        ("payload used 19", "proc", "limit 64 MB (maxrss of queue STRICT)"),
+        image=False,
+        queue={"maxrss": 64},
+    ),
+    Case(
+        "fills the disk",
+        "cat /dev/zero > data; sleep 600",
+        1098,
+        ("0 MB free", "10 MB needed"),
+        disk_mb=64,
+    ),
+    Case(
+        "fills the disk from a process",
+        "cat /dev/zero > data; sleep 600",
+        1098,
+        ("0 MB free", "10 MB needed"),
+        image=False,
+        disk_mb=64,
+    ),
+    Case(
+        "outgrows its work directory",
+        "head -c 40000000 /dev/zero > data; sleep 600",
+        1104,
+        ("holds 38 MB", "limit 12 MB (maxwdir of queue STRICT)"),
+        queue={"maxwdir": 10},
+    ),
+    Case(
+        # Two hours are 12 s here.
+        "loops in silence",
+        "sleep 600",
+        1150,
+        ("touched no file for", "used 0.0", "limit 12 s of the pilot"),
+        ini="looping_limit_default: 12",
+    ),
+    Case(
+        # 5 GB of 2 GiB are 5 MB of 2 MiB here; `test_a_gigabyte` prints in earnest.
+        "floods stderr",
+        "yes 'a line of nonsense' | head -c 5000000 >&2; sleep 600",
+        1106,
+        ("payload.stderr holds 4 MB", "limit 2 MB of the pilot"),
+        ini="local_size_limit_stdout: 2048",
+    ),
+    Case(
+        "forks in a container",
+        "i=0; while [ $i -lt 400 ]; do sleep 600 & i=$((i+1)); done; wait",
+        1344,
+        ("payload runs 40", "processes, limit 300 of the pilot"),
+        options=("--max-processes", "300"),
+    ),
+    Case(
+        "forks beside the pilot",
+        "i=0; while [ $i -lt 400 ]; do sleep 600 & i=$((i+1)); done; wait",
+        1344,
+        ("payload runs 4", "processes, limit 300 of the pilot"),
+        image=False,
+        options=("--max-processes", "300"),
+    ),
+)
+
+
+@pytest.fixture
+def panda(tmp_path: Path) -> Iterator[LocalPanda]:
+    with LocalPanda(tmp_path / "panda") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_mb: int) -> Iterator[None]:
+    """A file system of that size at `folder`; 0 leaves it as it is."""
+    folder.mkdir()
+    if not size_mb:
+        yield
+        return
+    if os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "pilot-test", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], timeout=10, check=True)
+
+
+def submit(panda: LocalPanda, script: str, *, image: str) -> int:
+    # Modest wishes: a server gives no job to a node that is too small for it.
+    common = {"queue": QUEUE, "maxDiskCount": 1, "minRamCount": 10}
+    if image:
+        return panda.store.submit(make(image=image, parameters=script, **common))
+    url = f"{panda.url}/trf/bash-c-enc"
+    return panda.store.submit(make(transformation=url, parameters=script, encode=True, **common))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "_"))
+def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path, case: Case) -> None:
+    panda.cric.add_queue(QUEUE, timefloor=600, **case.queue)
+    image = busybox_image() if case.image else ""
+    bad, good = submit(panda, case.script, image=image), submit(panda, "echo fine", image=image)
+    disk = tmp_path / "disk"
+    ini = tmp_path / "extra.cfg"
+    ini.write_text(f"[Pilot]\n{case.ini}\n")
+    options = ("--payload-grace", "1", "--sample-interval", "1", "--memory-grace", "2", "--cleanup", "yes")
+    environment = {"HARVESTER_PILOT_CONFIG": str(ini)}
+    with (
+        small_disk(disk, case.disk_mb),
+        start_pilot(panda, disk / "home", *options, *case.options, queue=QUEUE, environment=environment) as p,
+    ):
+        assert p.wait(90) == 0, p.text()
+        text = p.text()
+    row = panda.store.job(bad)
+    code, diag = row.pilot_error
+    assert (row.status, code) == ("failed", case.code), (diag, text)
+    for words in case.words:
+        assert words in diag
+    assert panda.store.job(good).status == "finished", text
+    assert (
+        panda.folder / "logs" / QUEUE / f"PandaJob_{good}" / "payload.stdout"
+    ).read_text() == "fine\n"
+
+
+GIGABYTE = 1_000_000_000
+
+
+def test_a_gigabyte_on_stderr_costs_neither_memory_nor_the_daemons_disk(
+    panda: LocalPanda, tmp_path: Path
+) -> None:
+    panda.cric.add_queue(QUEUE, timefloor=0)
+    script = f"head -c {GIGABYTE} /dev/zero >&2; echo done; sleep 2; rm -f /nothing; exit 7"
+    job = submit(panda, script, image=busybox_image())
+    client = docker.APIClient()
+    peak_kb, at_daemon = 0, -1
+    try:
+        with start_pilot(panda, tmp_path / "home", "--log-cap", "1000000", queue=QUEUE) as pilot:
+            panda.store.wait_status(job, "running", 30)
+            name = f"panda-{job}"
+            while pilot.process.poll() is None:
+                peak_kb = max(peak_kb, resident_peak_kb(pilot.process.pid))
+                with contextlib.suppress(docker.errors.APIError):
+                    about = client.inspect_container(name)
+                    assert about["LogPath"] == ""
+                    at_daemon = max(at_daemon, kept_by_daemon(client, about["Id"]))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    pilot.process.wait(0.3)
+            text = pilot.text()
+    finally:
+        client.close()
+    row = panda.store.job(job)
+    assert (row.exit_code, row.pilot_error[0]) == (7, 1305), text
+    print(f"\npeak memory of the pilot {peak_kb / 1024:.0f} MB, with the daemon {at_daemon} bytes")
+    (kept,) = (tmp_path / "home").rglob("payload.stderr")
+    assert kept.stat().st_size == GIGABYTE
+    assert 0 < peak_kb < 90 * 1024
+    assert 0 <= at_daemon < 1_000_000
+
+
+def resident_peak_kb(pid: int) -> int:
+    """VmHWM of a process; 0 once it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1])
+    return 0
+
+
+def kept_by_daemon(client: docker.APIClient, container: str) -> int:
+    """Bytes of files that the daemon keeps of a container, its file system not counted; -1 if not ours to see."""
+    folder = Path(client.info()["DockerRootDir"]) / "containers" / container
+    if not folder.is_dir():
+        return -1
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,108 @@
+"""Steps after the payload: the failure of one stops no other."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
+from pilot_core.config import WrapupConfig
+from pilot_core.errors import ServerRefused, StorageError
+from pilot_core.experiments.generic import GenericExperiment
+from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import Job, OutputFile
+from pilot_core.model.payload import JobPaths
+from pilot_core.model.report import FileReport, JobReport, JobState, Node, Reply
+from pilot_core.model.sample import Usage
+from pilot_core.storage.logs import LogUploader
+from pilot_core.wrapup import Wrapper, deliver
+from tests.fakes.server import FakeServer
+from tests.fakes.storage import PREFIX, FakeTool
+
+CLOCK = SystemClock()
+PACKED = FileReport("log.tgz", "guid", 3, "0000002a")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> JobPaths:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("pilotlog.txt", "payload.stdout"):
+        (work / name).write_text(name)
+    return JobPaths(tmp_path, work, tmp_path / "shared")
+
+
+def wrapper(tool: FakeTool, paths: JobPaths, bundle: Callable[[Budget], FileReport]) -> Wrapper:
+    return Wrapper(
+        Job(1, 1, "x", "", log=OutputFile("log.tgz")),
+        paths,
+        experiment=GenericExperiment(),
+        shipper=None,
+        uploader=LogUploader(tool, PREFIX, clock=CLOCK, roots=(paths.work, paths.shared)),
+        no_storage=None,
+        bundle=bundle,
+        config=WrapupConfig(),
+    )
+
+
+def whole() -> Budget:
+    return Budget(CLOCK, 60.0, "test")
+
+
+def no_room(_: Budget) -> FileReport:
+    raise StorageError("no space for the bundle", ErrorCode.NOLOCALSPACE)
+
+
+def test_logs_are_stored_although_the_bundle_could_not_be_made(paths: JobPaths) -> None:
+    tool = FakeTool()
+    found = wrapper(tool, paths, no_room).run(whole(), hurried=False)
+    assert {PREFIX + "pilotlog.txt", PREFIX + "payload.stdout"} <= set(tool.objects)
+    assert (found.code, found.diag, found.files) == (ErrorCode.NOLOCALSPACE, "no space for the bundle", ())
+    assert found.log_url
+
+
+def test_a_job_in_a_hurry_packs_nothing(paths: JobPaths) -> None:
+    tool = FakeTool()
+    found = wrapper(tool, paths, no_room).run(whole(), hurried=True)
+    assert not found.problems
+    assert PREFIX + "pilotlog.txt" in tool.objects
+
+
+def test_what_failed_is_tried_once_more_at_the_end(paths: JobPaths) -> None:
+    tool = FakeTool()
+    tool.fail[PREFIX + "payload.stdout"] = StorageError("bucket gone")
+    wrapped = wrapper(tool, paths, lambda _: PACKED)
+    assert wrapped.run(whole(), hurried=False).files == ()
+    tool.fail.clear()
+    (paths.log).write_text("the end")
+    wrapped.store_last_log(whole())
+    assert tool.objects[PREFIX + "payload.stdout"] == b"payload.stdout"
+    assert tool.objects[PREFIX + "pilotlog.txt"] == b"the end"
+
+
+REPORT = JobReport(
+    1, 1, JobState.FINISHED, "Q", Node("n"), diag="d", log_tail="tail", metadata="{}", usage=Usage(cpu_s=3.0)
+)
+
+
+class Choosy(FakeServer):
+    """Refuses reports that hold more than what ends a job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[JobReport] = []
+
+    def update_job(self, report: JobReport, **_: object) -> Reply:  # type: ignore[override]
+        self.seen.append(report)
+        if report.metadata or report.usage.cpu_s:
+            raise ServerRefused("too much")
+        return Reply()
+
+
+def test_a_refused_report_is_sent_bare() -> None:
+    server = Choosy()
+    deliver(server, REPORT, budget=whole(), stop=threading.Event())
+    assert server.seen == [REPORT, replace(REPORT, log_tail="", metadata="", usage=Usage())]
