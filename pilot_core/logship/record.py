@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from pilot_core.base.redact import Redactor
 from pilot_core.logship import jsontext
-from pilot_core.logship.columns import ID_BASE, plain_entries, records_of, same_shape
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
 from pilot_core.logship.level import LEVELS, line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
@@ -49,6 +48,8 @@ _EXTRA = b"###EXTRA###"
 # Shapes remembered; a payload with random field names must not fill the memory.
 _SHAPES = 256
 _BRACE = ord("{")
+# Offsets in insert ids all have 14 digits, so that they sort; cheaper than padding.
+ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
 _PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
@@ -133,35 +134,6 @@ class PayloadRecords:
         if chunk.part:
             return self._piece(chunk)
         head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
-        entries = self._together(chunk, head)
-        if entries is None:
-            entries = self._one_by_one(chunk, head)
-        return entries
-
-    def _together(self, chunk: Chunk, head: bytes) -> list[Entry] | None:
-        """The whole chunk at once, if nothing in it is out of the ordinary."""
-        lines = chunk.lines
-        if self._held is not None:
-            return None
-        records = records_of(lines, self._limit // GROWTH - _ROOM)
-        shape = self._shapes.get(same_shape(records) or ()) if records is not None else None
-        if records is None or shape is None:
-            return None
-        entries = plain_entries(
-            lines,
-            records,
-            scan=shape.scan,
-            dirty=self._dirty,
-            stamps=self._stamps,
-            head=head,
-            prefix=self._prefix,
-            offset=chunk.offset,
-        )
-        if entries is not None:
-            self._end = chunk.offset + sum(map(len, lines))
-        return entries
-
-    def _one_by_one(self, chunk: Chunk, head: bytes) -> list[Entry]:
         # Local names and `tuple.__new__`: this loop is where the CPU time goes.
         loads, shapes, suspect, when = jsontext.loads, self._shapes, self._suspect, self._stamps.of
         prefix, new, entry, small = self._prefix, tuple.__new__, Entry, self._limit // GROWTH - _ROOM
@@ -212,7 +184,7 @@ class PayloadRecords:
             elif type(value) is dict:
                 # The diagnostic context stays the same for hundreds of records.
                 if value != self._clean_mdc:
-                    if self._dirty(value):
+                    if jsontext.too_deep(value) or self._dirty(value):
                         return True
                     self._clean_mdc = value
             elif type(value) is list:
@@ -220,17 +192,11 @@ class PayloadRecords:
         return False
 
     def _dirty(self, value: Any) -> bool:
-        """Whether a value may hold a secret, or is too deep to be looked through."""
-        if type(value) is str:
-            return self._redactor.suspects(value)
-        return jsontext.too_deep(value) or self._dirty_inside(value)
-
-    def _dirty_inside(self, value: Any) -> bool:
         if type(value) is str:
             return self._redactor.suspects(value)
         if type(value) is dict:
-            return any(self._dirty_inside(k) or self._dirty_inside(v) for k, v in value.items())
-        return type(value) is list and any(map(self._dirty_inside, value))
+            return any(self._dirty(k) or self._dirty(v) for k, v in value.items())
+        return type(value) is list and any(map(self._dirty, value))
 
     # ---- the careful way: a new shape, anything odd, large or secret
 

@@ -1,8 +1,7 @@
 """PURE. The time of an entry: the record's own, in the range the service stores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 __all__ = ["Stamps"]
 
@@ -55,27 +54,6 @@ class Stamps:
             self.last = _shown(moment)
             self._second = self.last[:20]
         return self.last
-
-    def all_of(self, times: Sequence[Any]) -> Sequence[str] | None:
-        """The times of records in a row; None if one of them is not plain.
-
-        Plain is what `of` hands on as it is: a good time in UTC with
-        microseconds and `Z`.
-        """
-        if set(map(type, times)) != {str} or set(map(len, times)) != {27}:
-            return None
-        if {when[26] for when in times} != {"Z"}:
-            return None
-        digits = "".join([when[20:26] for when in times])
-        if not (digits.isascii() and digits.isdecimal()):
-            return None
-        before = self.last
-        for second in {when[:20]: when for when in times}.values():
-            if self.of(second) != second:
-                self.last = before
-                return None
-        self.last = times[-1]
-        return times
 
 
 def _parsed(text: str) -> datetime | None:

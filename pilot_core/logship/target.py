@@ -25,7 +25,7 @@ _SCHEMES = {
     "google": ("http", "https"),
     "loki": ("http", "https"),
     "logstash": ("http", "https", "tcp", "tls"),
-    "fluent": ("tcp", "http", "https", "fluent"),
+    "fluent": ("tcp", "tls", "http", "fluent"),
 }
 # pilot3 needs an address after the `;` and ignores it for Google; this is the
 # one that panda-k8s writes.

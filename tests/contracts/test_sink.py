@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,14 @@ import pytest
 from pilot_core.base.clock import rfc3339
 from pilot_core.logship.contract import Entry, OutcomeKind, Sink
 from pilot_core.logship.sinks.file import FileSink
+from pilot_core.logship.sinks.fluent import FluentSink
 from pilot_core.logship.sinks.google import GoogleSink
+from pilot_core.logship.sinks.logstash import LogstashSink
 from pilot_core.logship.sinks.loki import LokiSink
 from pilot_core.logship.sinks.stdout import StdoutSink
 from pilot_core.logship.target import Target, parse_target
 from tests.fakes.cloud_logging import CloudLogging, Fault
+from tests.fakes.forward import Fluentd, LogstashHttp, LogstashTcp
 from tests.fakes.loki import Loki
 from tests.fakes.sink import AGAIN, MemorySink
 
@@ -130,7 +135,30 @@ def loki(folder: Path) -> Iterator[Case]:
         yield Case(LokiSink(Target("loki", service.url), LOG), read, away, back)
 
 
-@pytest.fixture(params=[memory, google, file, stdout, loki], ids=lambda make: make.__name__)
+def fluent(folder: Path) -> Iterator[Case]:
+    with Fluentd() as service:
+        target = parse_target(f"fluent;tcp://127.0.0.1:{service.port}")
+        yield Case(FluentSink(target, LOG), service.read, *_switch(service))
+
+
+def logstash(folder: Path) -> Iterator[Case]:
+    with LogstashHttp("pilot", "pass word") as service:
+        target = parse_target(f"logstash;http://127.0.0.1:{service.port}")
+        secrets = {"logstash_login": "pilot", "logstash_password": "pass word"}
+        yield Case(LogstashSink(target, LOG, secrets), service.read, *_switch(service))
+
+
+def _switch(service: Fluentd | LogstashHttp) -> tuple[Callable[[], None], Callable[[], None]]:
+    def away() -> None:
+        service.away = True
+
+    def back() -> None:
+        service.away = False
+
+    return away, back
+
+
+@pytest.fixture(params=[memory, google, file, stdout, loki, fluent, logstash], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     for made in request.param(tmp_path):
         yield made
@@ -204,6 +232,48 @@ def test_lokis_labels() -> None:
         ((_, labels, _),) = service.read()
     assert labels == {"namespace": "usdf-panda", "env": "test", "app": LOG, "level": "warning"}
     assert too_long.kind is OutcomeKind.TOO_LARGE
+
+
+def test_an_acknowledgement_of_something_else_is_none() -> None:
+    with Fluentd() as service:
+        target = parse_target(f"fluent:tcp://127.0.0.1:{service.port}")
+        with contextlib.closing(FluentSink(target, LOG)) as sink:
+            service.odd_ack = "b3RoZXI="
+            assert sink.write([entry(1)], timeout_s=5.0).kind is OutcomeKind.RETRY
+            service.odd_ack = ""
+            assert sink.write([entry(1)], timeout_s=5.0).kind is OutcomeKind.DELIVERED
+        assert len(service.read()) == 1
+        assert service.tags == {LOG}
+
+
+def test_a_fluentd_that_says_nothing_is_waited_for_so_long_and_no_longer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = parse_target(f"fluent;tcp://127.0.0.1:{silent.getsockname()[1]}")
+        with contextlib.closing(FluentSink(target, LOG)) as sink:
+            start = time.monotonic()
+            assert sink.write([entry(1)], timeout_s=0.3).kind is OutcomeKind.RETRY
+            assert time.monotonic() - start < 2.0
+
+
+def test_logstash_by_tcp() -> None:
+    with LogstashTcp() as service:
+        target = parse_target(f"logstash;tcp://127.0.0.1:{service.port}")
+        with contextlib.closing(LogstashSink(target, LOG)) as sink:
+            for n in range(3):
+                outcome = sink.write([entry(2 * n), entry(2 * n + 1, severity="ERROR")], timeout_s=5.0)
+                assert outcome.kind is OutcomeKind.DELIVERED
+            end = time.monotonic() + 5.0
+            while len(service.read()) < 6:
+                assert time.monotonic() < end
+    assert [e["jsonPayload"]["message"] for e in service.read()] == [f"line {n}" for n in range(6)]
+    assert service.read()[1]["severity"] == "ERROR"
+
+
+def test_logstash_without_the_login_keeps_everything() -> None:
+    with LogstashHttp("pilot", "secret") as service:
+        target = parse_target(f"logstash;http://127.0.0.1:{service.port}")
+        with contextlib.closing(LogstashSink(target, LOG)) as sink:
+            assert sink.write([entry(1)], timeout_s=5.0).kind is OutcomeKind.DENIED
 
 
 def test_it_has_a_name_for_the_log(case: Case) -> None:
