@@ -72,10 +72,21 @@ def programs(*names: str) -> Callable[[], str]:
     return missing
 
 
+@functools.cache
+def gfal_runs() -> str:
+    """Why the gfal programs cannot be used; empty if they can."""
+    client = shutil.which("gfal-copy")
+    if client is None:
+        return "no gfal-copy on PATH"
+    # Its scripts look for a Python that has gfal2: GFAL_PYTHONBIN names one.
+    done = subprocess.run([client, "--version"], capture_output=True, timeout=20, check=False)
+    return "" if done.returncode == 0 else "gfal-copy finds no Python with gfal2 (GFAL_PYTHONBIN)"
+
+
 PARTS = {
     "docker": docker_answers,
     "gcs": emulator_there,
-    "gfal": programs("gfal-copy", "gfal-sum", "gfal-rename"),
+    "gfal": gfal_runs,
     "rubin": recipe_there,
     "s3": moto_there,
     "xrootd": programs("xrootd", "xrdcp", "xrdfs"),

@@ -174,6 +174,8 @@ class OutcomeKind(Enum):
     """Stored, except for `rejected`, which never will be."""
     RETRY = auto()
     """Not stored, or not surely: send the same again, after `retry_after_s`."""
+    BUSY = auto()
+    """Not stored, because there are too many requests or bytes: ask less often."""
     DENIED = auto()
     """Credentials, permission, a missing project: keep all, say so, probe slowly."""
     TOO_LARGE = auto()

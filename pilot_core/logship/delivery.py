@@ -3,7 +3,8 @@
 Retry policy, beside its call: `RETRY` answers and time-outs are repeated after
 full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
 `DENIED` is probed up to once a minute, because somebody has to mend it and
-nothing is lost until then. Where the service asks for a longer wait it gets it.
+nothing is lost until then. `BUSY` widens the gap between all requests, see
+`Pace`. Where the service asks for a longer wait it gets it.
 """
 
 import logging
@@ -15,6 +16,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.logship.batch import requests
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
+from pilot_core.logship.pace import Pace
 
 __all__ = ["Delivery", "DeliveryPolicy"]
 
@@ -74,6 +76,7 @@ class Delivery:
         meanwhile: Callable[[], None],
     ) -> None:
         self.counts = ShipCounts()
+        self.pace = Pace()
         self._sink = sink
         self._policy = policy
         self._clock = clock
@@ -116,14 +119,20 @@ class Delivery:
                 if self._failures:
                     log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
                 self._failures = 0
+                self.pace.accepted()
                 return outcome
             self._failures += 1
             self.counts = replace(self.counts, last_error=outcome.detail)
             self._say("%s does not take entries (%s): kept, tried again", self._sink.name, outcome.detail)
-            denied = outcome.kind is OutcomeKind.DENIED
-            policy = self._policy.denied if denied else self._policy.retry
-            self._pause(max(outcome.retry_after_s, policy.wait_s(self._failures)))
+            self._pause(max(outcome.retry_after_s, self._wait_s(outcome.kind)))
         return None
+
+    def _wait_s(self, kind: OutcomeKind) -> float:
+        if kind is OutcomeKind.BUSY:
+            self.pace.refused()
+            return self.pace.wait_s()
+        policy = self._policy.denied if kind is OutcomeKind.DENIED else self._policy.retry
+        return policy.wait_s(self._failures)
 
     def _settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
         refused = dict(outcome.rejected)

@@ -39,7 +39,7 @@ _CODES = {
     "refused": (ErrorCode.STAGEOUTAUTHENTICATIONFAILURE, ErrorCode.STAGEINAUTHENTICATIONFAILURE),
     "mismatch": (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH),
     "missing": (ErrorCode.STAGEOUTFAILED, ErrorCode.MISSINGINPUTFILE),
-    "full": (ErrorCode.NOREMOTESPACE, ErrorCode.STAGEINFAILED),
+    "full": (ErrorCode.NOREMOTESPACE, ErrorCode.NOLOCALSPACE),
 }
 
 

@@ -31,6 +31,7 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     "gs": ("gs",),
     "s3": ("s3", "https", "http"),
     "https": ("davs", "https", "dav", "http"),
+    "gfal": ("root", "davs", "https", "srm", "gsiftp", "file"),
     "xrdcp": ("root", "roots", "xroot", "xroots"),
     "mv": ("file", ""),
     "cp": ("file", ""),

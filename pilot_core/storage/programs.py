@@ -3,6 +3,7 @@
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,15 +14,18 @@ from pilot_core.base.budget import Budget
 from pilot_core.base.procs import signal_group
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.attempt import TransferFailed, direction, one_line
 from pilot_core.storage.source import FileSource
 
-__all__ = ["Finished", "run_program"]
+__all__ = ["Finished", "Runner", "run_program"]
 
 _PIECE = 256 * 1024
 # How often a program that neither reads nor writes is looked at; seconds.
 _LOOK_S = 0.5
 # Of what a program says; the end of it tells what went wrong.
 _SAID = 4000
+# Failures that another attempt meets again.
+_FINAL = frozenset({"full", "refused", "missing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,50 @@ def run_program(
                 raise
         said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID))
         return Finished(code, said.read().decode("utf-8", "replace").strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs the programs of one transfer; their failures are `TransferFailed`s.
+
+    Parameters
+    ----------
+    tool, what, put
+        Copytool, transfer in words, direction.
+    kind
+        Tells what a failure means, in the words of `attempt.direction`.
+    environment
+        `env` and its arguments, put before each program.
+    """
+
+    tool: str
+    what: str
+    budget: Budget
+    put: bool
+    kind: Callable[[Finished], str]
+    environment: tuple[str, ...] = ()
+
+    def __call__(
+        self,
+        *argv: str,
+        feed: FileSource | None = None,
+        drain: Callable[[bytes], object] | None = None,
+    ) -> str:
+        """Run one to a good end; returns what it said."""
+        if shutil.which(argv[0]) is None:  # `env` would only say 127
+            raise StorageError(
+                f"copytool {self.tool} needs the program {argv[0]}, which is not installed",
+                ErrorCode.MIDDLEWAREIMPORTFAILURE,
+            )
+        done = run_program((*self.environment, *argv), budget=self.budget, feed=feed, drain=drain)
+        if done.code == 0:
+            return done.said
+        kind = self.kind(done)
+        raise TransferFailed(
+            one_line(f"{self.what}: {argv[0]} ended with {done.code}: {done.said}"),
+            direction(kind, put=self.put),
+            again_s=None if kind in _FINAL else 0.0,
+        )
 
 
 def _pump(

@@ -9,6 +9,7 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.gcs import GcsTool
+from pilot_core.storage.gfal import GfalTool
 from pilot_core.storage.https import HttpsTool
 from pilot_core.storage.local import LocalTool
 from pilot_core.storage.s3 import S3Tool
@@ -40,6 +41,7 @@ COPYTOOLS: Mapping[str, Callable[[StorageConfig, Clock], CopyTool]] = {
     "gs": lambda cfg, clock: GcsTool(clock=clock, endpoint=cfg.gcs_endpoint, link=cfg.gcs_link),
     "s3": lambda cfg, clock: S3Tool(clock=clock, profile=cfg.s3_profile),
     "https": _https,
+    "gfal": lambda _, clock: GfalTool(clock=clock),
     "xrdcp": lambda _, clock: XrdcpTool(clock=clock),
     "mv": lambda _, clock: LocalTool(clock=clock, name="mv"),
     "cp": lambda _, clock: LocalTool(clock=clock, name="cp"),

@@ -8,10 +8,7 @@ goes up under a name of its own, is checked there, and then moved.
 import contextlib
 import logging
 import re
-import shutil
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
@@ -19,10 +16,10 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, TransferFailed, direction, insist, one_line
+from pilot_core.storage.attempt import POLICY, TransferFailed, direction, insist
 from pilot_core.storage.checksum import Checksums, matches
 from pilot_core.storage.contract import Progress, Stored
-from pilot_core.storage.programs import run_program
+from pilot_core.storage.programs import Finished, Runner
 from pilot_core.storage.sink import FileSink
 from pilot_core.storage.source import FileSource
 
@@ -44,7 +41,6 @@ _KINDS = {
     "3021": "full",
     "3030": "refused",
 }
-_FINAL = frozenset({"full", "refused", "missing"})
 
 
 class XrdcpTool:
@@ -71,7 +67,7 @@ class XrdcpTool:
         """See `CopyTool.put`. Missing folders are made."""
         server, path = _split(target)
         temporary = f"{path.rpartition('/')[0]}/.{uuid.uuid4().hex}.part"
-        run = _Runner(f"upload of {source.name} to {target}", budget, True)
+        run = Runner(self.name, f"upload of {source.name} to {target}", budget, True, _kind, _ENVIRONMENT)
 
         def once() -> Stored:
             with FileSource(source, budget=budget, progress=progress) as src:
@@ -92,7 +88,7 @@ class XrdcpTool:
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
         server, path = _split(source)
-        run = _Runner(f"download of {source}", budget, False)
+        run = Runner(self.name, f"download of {source}", budget, False, _kind, _ENVIRONMENT)
 
         def once() -> Stored:
             size = _size(run, server, path)
@@ -114,44 +110,13 @@ class XrdcpTool:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Runner:
-    """Runs the programs of one transfer; their failures are `TransferFailed`s."""
-
-    what: str
-    budget: Budget
-    put: bool
-
-    def __call__(
-        self,
-        *argv: str,
-        feed: FileSource | None = None,
-        drain: Callable[[bytes], object] | None = None,
-    ) -> str:
-        """Run one to a good end; returns what it said."""
-        _require(argv[0])
-        done = run_program((*_ENVIRONMENT, *argv), budget=self.budget, feed=feed, drain=drain)
-        if done.code == 0:
-            return done.said
-        number = re.search(r"\[(3\d{3})\]", done.said)
-        kind = _KINDS.get(number[1], "failed") if number else "failed"
-        raise TransferFailed(
-            one_line(f"{self.what}: {argv[0]} ended with {done.code}: {done.said}"),
-            direction(kind, put=self.put),
-            again_s=None if kind in _FINAL else 0.0,
-        )
+def _kind(done: Finished) -> str:
+    """What a failure means, from the protocol's error number in what was said."""
+    number = re.search(r"\[(3\d{3})\]", done.said)
+    return _KINDS.get(number[1], "failed") if number else "failed"
 
 
-def _require(program: str) -> None:
-    """`env` would only say 127."""
-    if shutil.which(program) is None:
-        raise StorageError(
-            f"copytool xrdcp needs the program {program}, which is not installed",
-            ErrorCode.MIDDLEWAREIMPORTFAILURE,
-        )
-
-
-def _verify(run: _Runner, src: FileSource, server: str, path: str) -> None:
+def _verify(run: Runner, src: FileSource, server: str, path: str) -> None:
     """Compare with the server's checksum, or read back where it has none."""
     size, found = _size(run, server, path), _checksum(run, server, path)
     if size == src.size and not found:
@@ -163,14 +128,14 @@ def _verify(run: _Runner, src: FileSource, server: str, path: str) -> None:
         raise StorageError(f"{said}, {src.size} with {src.sums.adler32} were sent", ErrorCode.PUTADMISMATCH)
 
 
-def _size(run: _Runner, server: str, path: str) -> int:
+def _size(run: Runner, server: str, path: str) -> int:
     found = re.search(r"^Size:\s+(\d+)", run("xrdfs", server, "stat", path), re.MULTILINE)
     if found is None:
         raise TransferFailed(f"{run.what}: xrdfs tells no size", direction("failed", put=run.put))
     return int(found[1])
 
 
-def _checksum(run: _Runner, server: str, path: str) -> str:
+def _checksum(run: Runner, server: str, path: str) -> str:
     """The server's adler32; empty if it is not set up to compute one."""
     try:
         said = run("xrdfs", server, "query", "checksum", path)

@@ -1,4 +1,4 @@
-"""Servers of the stream protocols on loopback: Fluent forward, Logstash by TCP and HTTP."""
+"""Fluentd's forward protocol, and Logstash by TCP and HTTP, on loopback."""
 
 import base64
 import contextlib

@@ -81,11 +81,7 @@ def test_a_call_fails(call: str, times: int, tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     "call",
     [
-        # For the lead: Engines.__exit__ raises what `_leave` raises, after the last
-        # report, and neither connections nor the mark are let go of then.
-        pytest.param(call, marks=pytest.mark.xfail(strict=True, reason="Engines.__exit__ raises"))
-        if call == "Engine.leftovers"
-        else call
+        call
         for call in CALLS
         if call not in NOT_OURS and not call.endswith((".close", ".public_url", ".stats"))
     ],

@@ -1,4 +1,7 @@
-"""A defect in the main thread: no payload stays behind, and the server hears of the job."""
+"""A defect in the main thread: no payload stays behind, and the server hears of the job.
+
+And whatever else of the world is broken, a killed pilot keeps to its time.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +13,7 @@ from pilot_core.jobrun import JobTools
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
-from tests.fakes.world import PilotInWorld, World
+from tests.fakes.world import PilotInWorld, Twist, World
 
 
 class BreaksWhileRunning(PilotInWorld):
@@ -52,3 +55,15 @@ def test_a_job_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (world.home / f"PanDA_Pilot-{world.ids[0]}").write_text("in the way")
     assert world.run() is ErrorCode.MKDIR
     assert world.server.store.job(world.ids[0]).pilot_error[0] == ErrorCode.MKDIR
+
+
+@pytest.mark.parametrize(("number", "longest_s"), [(15, 12.0), (0, 30.0)])
+def test_a_daemon_that_is_away_is_waited_for_but_not_by_a_killed_pilot(
+    number: int, longest_s: float, tmp_path: Path
+) -> None:
+    end = Twist("Container.wait", "signal" if number else "wait", value=number)
+    world = World(tmp_path, twists=[end, Twist("Engine.leftovers", "fail", after=1, times=0)])
+    began = world.clock.monotonic()
+    world.run()
+    assert world.clock.monotonic() - began < longest_s
+    assert world.held() is None

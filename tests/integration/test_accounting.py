@@ -62,7 +62,7 @@ def image_job(panda: LocalPanda, _: Path) -> tuple[int, Callable[[], str]]:
 def inner_job(panda: LocalPanda, home: Path) -> tuple[int, Callable[[], str]]:
     """The container of a transformation, which the pilot finds by itself."""
     name = f"pilot-test-{home.parent.name}"
-    script = f"docker run --rm --name {name} {busybox_image()} /bin/sh -c '{quoted(SCRIPT)}'"
+    script = f"docker run --rm --network host --name {name} {busybox_image()} /bin/sh -c '{quoted(SCRIPT)}'"
     url = f"{panda.url}/trf/bash-c-enc"
     return panda.store.submit(make(transformation=url, parameters=script, encode=True)), lambda: name
 

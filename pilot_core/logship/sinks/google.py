@@ -38,6 +38,7 @@ LIMITS = SinkLimits(entry_bytes=240_000, batch_bytes=8_000_000, batch_entries=10
 _AGAIN = frozenset((1, 2, 4, 8, 10, 13, 14))
 # ... and for these (PERMISSION_DENIED, UNAUTHENTICATED) somebody has to act.
 _DENIED = frozenset((7, 16))
+_EXHAUSTED = 8
 _LOCAL_PROJECT = "local"
 
 
@@ -175,7 +176,8 @@ def _outcome(reply: Reply) -> Outcome:
     if each:
         codes = {int(status.get("code", 0)) for status in each.values()}
         if codes & _AGAIN:
-            return Outcome(OutcomeKind.RETRY, detail=reply.detail, retry_after_s=wait)
+            kind = OutcomeKind.BUSY if _EXHAUSTED in codes else OutcomeKind.RETRY
+            return Outcome(kind, detail=reply.detail, retry_after_s=wait)
         if codes & _DENIED:
             return Outcome(OutcomeKind.DENIED, detail=reply.detail)
         rejected = {int(index): str(status.get("message", "refused")) for index, status in each.items()}

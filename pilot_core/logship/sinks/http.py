@@ -40,6 +40,8 @@ def kind_of(status: int) -> OutcomeKind:
         return OutcomeKind.DELIVERED
     if status in (400, 413, 422):
         return OutcomeKind.TOO_LARGE
+    if status == 429:
+        return OutcomeKind.BUSY
     if status in _DENIED:
         return OutcomeKind.DENIED
     # Anything else may pass: a proxy's page, a redirect, an outage.

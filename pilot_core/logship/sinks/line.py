@@ -1,4 +1,4 @@
-"""One TCP or TLS connection, kept open between requests: what sinks over a stream share."""
+"""One TCP or TLS connection, kept open: what sinks over a stream share."""
 
 import contextlib
 import select
@@ -38,7 +38,7 @@ class Line:
         self._end = 0.0
 
     def talk(self, what: Callable[["Line"], T], *, timeout_s: float) -> T:
-        """Open if need be and do `what`; every step of it ends within `timeout_s` in all.
+        """Open if need be and do `what`, all of it within `timeout_s`.
 
         Raises
         ------

@@ -23,6 +23,7 @@ ON_DISK = 150
 CASE = os.environ.get("PILOT_CASE", "")
 
 DENIED = Outcome(OutcomeKind.DENIED, detail="403")
+BUSY = Outcome(OutcomeKind.BUSY, detail="429")
 
 
 class World:
@@ -34,7 +35,7 @@ class World:
         def mood(batch: Sequence[Entry]) -> Outcome:
             if not self.failing:
                 return YES
-            return chance.choice((YES, YES, YES, AGAIN, LOST_ANSWER, DENIED))
+            return chance.choice((YES, YES, YES, AGAIN, LOST_ANSWER, DENIED, BUSY))
 
         # Small bounds, so that few records make many chunks, loads and requests.
         self.rig = Rig(folder, MemorySink(mood), memory_bytes=1 << 20, disk=disk)

@@ -8,7 +8,8 @@ from pilot_core.logship.sinks.http import HttpPost, Reply, _retry_after, kind_of
 
 KINDS = {
     OutcomeKind.DELIVERED: (200, 201, 204),
-    OutcomeKind.RETRY: (408, 409, 425, 429, 500, 502, 503, 504, 302),
+    OutcomeKind.RETRY: (408, 409, 425, 500, 502, 503, 504, 302),
+    OutcomeKind.BUSY: (429,),
     OutcomeKind.DENIED: (401, 403, 404, 407),
     OutcomeKind.TOO_LARGE: (400, 413, 422),
 }
@@ -45,7 +46,7 @@ def test_refused_entries_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "kind"),
-    [((3, 8), OutcomeKind.RETRY), ((14,), OutcomeKind.RETRY), ((3, 7), OutcomeKind.DENIED)],
+    [((3, 8), OutcomeKind.BUSY), ((14,), OutcomeKind.RETRY), ((3, 7), OutcomeKind.DENIED)],
 )
 def test_entries_that_only_wait_are_not_given_up(codes: tuple[int, ...], kind: OutcomeKind) -> None:
     assert _outcome(Reply(400, 0.0, partial(*codes))).kind is kind
@@ -54,7 +55,7 @@ def test_entries_that_only_wait_are_not_given_up(codes: tuple[int, ...], kind: O
 def test_retry_info_in_the_body() -> None:
     body = b'{"error":{"code":429,"message":"quota","details":[{"retryDelay":"13.5s"}]}}'
     outcome = _outcome(Reply(429, 2.0, body))
-    assert (outcome.kind, outcome.retry_after_s) == (OutcomeKind.RETRY, 13.5)
+    assert (outcome.kind, outcome.retry_after_s) == (OutcomeKind.BUSY, 13.5)
 
 
 @pytest.mark.parametrize("url", ["", "host:80", "ftp://host", "http://"])
