@@ -23,7 +23,7 @@ import statistics
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,10 @@ BEFORE_S = 3 * 3600.0
 AFTER_S = 3600.0
 #: Between a pilot's end and the start of the one that Harvester sends in its place.
 REPLACED_S = (60.0, 300.0)
-JOB = b'{"success":true,"message":"","data":{"StatusCode":0,"jobs":[{"PandaID":1,"attemptNr":1,"transformation":"x"}]}}'
+JOB = (
+    b'{"success":true,"message":"","data":{"StatusCode":0,'
+    b'"jobs":[{"PandaID":1,"attemptNr":1,"transformation":"x"}]}}'
+)
 DONE = b'{"success":true,"message":"","data":{"StatusCode":0,"command":"NULL"}}'
 
 
@@ -56,8 +59,9 @@ class PilotClock:
 
     def __init__(self) -> None:
         self.now = 0.0
+        #: When the payload ends, and what happens then.
         self.alarm_s = float("inf")
-        self.rings = threading.Event()
+        self.ring: Callable[[], None] = lambda: None
 
     def time(self) -> float:
         return self.now
@@ -70,7 +74,7 @@ class PilotClock:
             return True
         end = self.now + max(0.0, seconds)
         if end >= self.alarm_s:
-            # The payload ends now; what the heartbeat waits for may have come with it.
+            # `ring` may well set the event that is waited for.
             self.now, self.alarm_s = max(self.now, self.alarm_s), float("inf")
             self.ring()
             return event.is_set()
@@ -79,9 +83,6 @@ class PilotClock:
 
     def join(self, thread: threading.Thread, seconds: float) -> None:
         thread.join(max(0.0, seconds))
-
-    def ring(self) -> None:
-        """Replaced for each payload."""
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class LonePilot:
             except ServerError:
                 self.clock.now += random.uniform(*REPLACED_S)
 
-    def _acquire(self, *, budget: Budget, stop: threading.Event) -> object:
+    def _acquire(self, *, budget: Budget, stop: threading.Event) -> Mapping[str, object] | None:
         request = JobRequest("Q", "Q", "managed", "node", 10_000, 4_000)
         return self._server.acquire_job(request, budget=budget, stop=stop)
 
@@ -142,7 +143,7 @@ class LonePilot:
         heartbeat.say(JobState.STARTING)
         heartbeat.say(JobState.RUNNING)
         self.clock.alarm_s = self.clock.now + self._job_s * random.uniform(0.5, 1.5)
-        self.clock.ring = heartbeat.quiet  # type: ignore[method-assign]
+        self.clock.ring = heartbeat.quiet
         heartbeat.run(self._never)
         budget = Budget(self.clock, WrapupConfig().final_s, "final report")
         final = replace(report, state=JobState.FINISHED, end_s=self.clock.now)

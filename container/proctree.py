@@ -111,7 +111,10 @@ def usage(
     CPU and I/O hold those children, too, that a process has waited for: the
     kernel adds them to the parent. `rss` is resident less shared, in the
     kernel's words anonymous memory; pages shared after a fork count for each.
+    A process that only borrows its parent's memory adds none.
     """
+    members = list(members)
+    borrowers = _borrowers(members)
     pids = []
     ticks = threads = vmem = rss = 0
     io = dict.fromkeys((b"rchar", b"wchar", b"read_bytes", b"write_bytes"), 0)
@@ -120,9 +123,10 @@ def usage(
         pids.append(stat.pid)
         ticks += stat.cpu_ticks
         threads += stat.threads
-        vmem += stat.vsize
-        statm = read_bytes(f"{proc}/{stat.pid}/statm").split()
-        rss += (int(statm[1]) - int(statm[2])) * _PAGE if len(statm) > 2 else stat.rss_pages * _PAGE
+        if stat.pid not in borrowers:
+            vmem += stat.vsize
+            statm = read_bytes(f"{proc}/{stat.pid}/statm").split()
+            rss += (int(statm[1]) - int(statm[2])) * _PAGE if len(statm) > 2 else stat.rss_pages * _PAGE
         for line in read_bytes(f"{proc}/{stat.pid}/io").splitlines():
             name, _, value = line.partition(b": ")
             if name in io:
@@ -130,7 +134,7 @@ def usage(
                 io_seen = True
     if not pids:
         return Stats(processes=0, threads=0, source="proc")
-    shared, swap = pss(pids)
+    shared, swap = pss([pid for pid in pids if pid not in borrowers])
     return Stats(
         cpu_s=ticks * _TICK_S,
         rss=rss,
@@ -145,6 +149,22 @@ def usage(
         threads=threads,
         source="proc",
     )
+
+
+def _borrowers(members: list[ProcStat]) -> set[int]:
+    """Children between vfork and exec: they live in their parent's memory, which must not count twice.
+
+    Every program started by Python's `subprocess` or by posix_spawn is one for
+    some milliseconds, and a peak would show twice the memory of its parent. The
+    mark is the very same size, to the page: a forked child has fewer pages.
+    """
+    by_pid = {stat.pid: stat for stat in members}
+    found = set()
+    for stat in members:
+        parent = by_pid.get(stat.ppid)
+        if parent is not None and (stat.vsize, stat.rss_pages) == (parent.vsize, parent.rss_pages):
+            found.add(stat.pid)
+    return found
 
 
 class PssReader:

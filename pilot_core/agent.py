@@ -24,8 +24,9 @@ from pilot_core.compile import job_paths
 from pilot_core.config import Config
 from pilot_core.errors import BadJob, NodeError, PilotError, ServerError, ServerRefused, SetupError
 from pilot_core.info.contract import Information
-from pilot_core.jobrun import CENTURY_S, Drain, JobOutcome, JobRun, JobTools, PilotEvent, Signal
+from pilot_core.jobrun import CENTURY_S, JobRun
 from pilot_core.jobs.contract import JobSource
+from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
 from pilot_core.ledger import HeldJob, last_report
 from pilot_core.machine import Signalled
 from pilot_core.model.codes import ErrorCode

@@ -17,12 +17,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from container.companions import CompanionEngine
-from container.contract import Container, Engine
-from container.docker_engine import DockerEngine
-from container.errors import EngineError
-from container.process_engine import ProcessEngine
-from container.reaper import Owner, Reaper
+from container.contract import Container
 from pilot_core import __version__, cli, loglines
 from pilot_core.agent import Agent, AgentEvent
 from pilot_core.base.budget import Budget
@@ -31,20 +26,20 @@ from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log, setup_logging
 from pilot_core.base.procs import alive, signal_at_death_of
 from pilot_core.base.redact import Redactor
-from pilot_core.compile import FAMILY
-from pilot_core.config import Config, PayloadConfig
+from pilot_core.config import Config
 from pilot_core.debugging import debug_output
-from pilot_core.errors import NodeError, PilotError, SetupError, StorageError
+from pilot_core.engines import Engines
+from pilot_core.errors import PilotError, SetupError, StorageError
 from pilot_core.experiments.contract import Experiment
 from pilot_core.experiments.generic import GenericExperiment
 from pilot_core.experiments.rubin import RubinExperiment
 from pilot_core.info.contract import Information
 from pilot_core.info.cric import CricInformation
 from pilot_core.info.fetch import HttpFetch
-from pilot_core.jobrun import Drain, JobTools, Signal
 from pilot_core.jobs.contract import JobSource
 from pilot_core.jobs.pull import PullSource
 from pilot_core.jobs.pushed import PushedSource
+from pilot_core.jobtools import Drain, JobTools, Signal
 from pilot_core.ledger import FILE_NAME as LEDGER
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
@@ -57,7 +52,7 @@ from pilot_core.logship.target import parse_target
 from pilot_core.machine import Signalled
 from pilot_core.model.codes import ErrorCode, exit_code
 from pilot_core.model.job import Job
-from pilot_core.model.payload import JobPaths, PayloadKind
+from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
 from pilot_core.model.report import FileReport
 from pilot_core.monitor.container import ContainerMonitor
@@ -107,9 +102,6 @@ ENDING_SIGNALS = {
 
 #: Where a job's logs go: storage data from all sources.
 STORAGE_DATA_S = 60.0
-
-#: At its end the pilot waits so long for a Docker daemon that is being restarted.
-LEAVE_S = 20.0
 
 #: Asking the metadata server why costs at most this of the time that is left.
 WHY_S = 0.7
@@ -500,99 +492,6 @@ class Pilot:
             bundle=bundle,
             config=self.config.wrapup,
         )
-
-
-class Engines:
-    """The engines of this node; Docker is looked for when the first job needs to know.
-
-    Parameters
-    ----------
-    config
-        Which engine; where the folder is that all pilots of a node share.
-    """
-
-    def __init__(self, config: PayloadConfig, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._process = ProcessEngine(clock=clock)
-        self._docker: DockerEngine | None = None
-        if config.engine != "process":
-            self._docker = DockerEngine(base_url=config.environment.get("DOCKER_HOST") or None, clock=clock)
-        self._why_not = "--engine process was asked for"
-        self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
-        self._stack = contextlib.ExitStack()
-        self._reapers: list[Reaper] = []
-        self.labels: Mapping[str, str] = {}
-
-    def __enter__(self) -> "Engines":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let go of connections and of our mark."""
-        self._beside.close()
-        self._stack.close()
-
-    def open(self) -> None:
-        """Claim our mark, remove what dead pilots left, and insist on Docker if it was asked for.
-
-        Raises
-        ------
-        NodeError
-            `--engine docker` and no engine answers.
-        """
-        owner: Owner | None = None
-        try:
-            owner = self._stack.enter_context(Owner(self._config.shared_root))
-            self.labels = owner.labels
-        except OSError as err:
-            log.warning("%s: %s: a later pilot could not tell our leftovers", self._config.shared_root, err)
-        self._look()
-        if owner is not None:
-            self._reap(owner)
-
-    def _reap(self, owner: Owner) -> None:
-        engines: list[tuple[Engine, bool]] = [(self._process, True)]
-        if self._docker is not None:
-            engines.append((self._docker, self._docker.local))
-        self._reapers = [Reaper(engine, owner, FAMILY, local=local) for engine, local in engines]
-        for (engine, _), reaper in zip(engines, self._reapers, strict=True):
-            told = reaper.reap()
-            if told.failed:
-                log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
-
-    def leave(self, stop: threading.Event) -> None:
-        """Remove what is our own; wait for a daemon that was there and is away, but not for long."""
-        end = self._clock.monotonic() + LEAVE_S
-        for reaper in self._reapers:
-            while (told := reaper.leave()).failed:
-                if self._clock.monotonic() >= end or self._clock.wait(stop, 0.5):
-                    log.error("left behind, for the next pilot to remove: %s", "; ".join(told.failed))
-                    break
-
-    def engine_for(self, kind: PayloadKind) -> Engine:
-        """The engine for a kind of payload; NodeError if there is none."""
-        if kind is PayloadKind.TRANSFORMATION:
-            return self._beside
-        if self._docker is None:
-            raise NodeError(
-                f"the job names a container image and this node has no container engine: {self._why_not}",
-                ErrorCode.QUEUENOTSETUPFORCONTAINERS,
-            )
-        return self._docker
-
-    def _look(self) -> None:
-        if self._docker is None:
-            return
-        try:
-            log.info("container engine: %s", self._docker.check())
-        except EngineError as err:
-            if self._config.engine == "docker":
-                raise NodeError(f"--engine docker: {err}", ErrorCode.RESOURCEUNAVAILABLE) from err
-            log.info("payloads run as plain processes: %s", err)
-            self._why_not = str(err)
-            self._docker.close()
-            self._docker = None
-            self._beside = CompanionEngine(self._process, None, clock=self._clock)
 
 
 def _experiment(name: str, pass_environment: Sequence[str]) -> Experiment:

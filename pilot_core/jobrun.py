@@ -9,48 +9,36 @@ import contextlib
 import errno
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-from container.contract import Container, Engine
 from pilot_core import loglines, machine
 from pilot_core.base.budget import Budget, BudgetSpent
-from pilot_core.base.clock import Clock
-from pilot_core.base.files import open_regular, tail_bytes
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log
-from pilot_core.base.redact import Redactor, secret_values
+from pilot_core.base.redact import secret_values
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
 from pilot_core.errors import NodeError, PilotError
-from pilot_core.experiments.contract import Experiment
 from pilot_core.heartbeat import Heartbeat
-from pilot_core.ledger import Ledger
-from pilot_core.logship.contract import Sink
+from pilot_core.jobreports import JobReports
+from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
 from pilot_core.logship.shipper import LogShipper
 from pilot_core.machine import Event, Machine
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
-from pilot_core.model.payload import JobPaths, PayloadKind
+from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
-from pilot_core.model.report import CommandKind, JobReport, JobState, Node, Reply
+from pilot_core.model.report import CommandKind, JobReport, JobState, Reply
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
-from pilot_core.server.contract import Server
-from pilot_core.storage.logs import LogUploader
 from pilot_core.watch import Watch
 from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver
 
-__all__ = ["Drain", "JobOutcome", "JobRun", "JobTools", "PilotEvent", "Signal"]
+__all__ = ["CENTURY_S", "JobRun"]
 
 log = logging.getLogger(__name__)
-
-#: The server keeps this much of pilotLog in every release (pilot3 sends as much).
-LOG_TAIL_BYTES = 1024
-
-#: jobReport.json is sent whole as metaData; a larger one is not a job report.
-METADATA_BYTES = 4 * 1024 * 1024
 
 #: The loop wakes at least so often to feed the pilot's own heartbeat file.
 TICK_S = 10.0
@@ -64,92 +52,6 @@ CENTURY_S = 3.2e9
 
 #: Storage data, from all sources.
 LOG_PLACE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A signal arrived; all that the handler does is to leave this."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Finish the job at hand and take no other."""
-
-
-#: What can be in the pilot's inbox while a job runs.
-PilotEvent = Event | Signal | Drain
-
-
-@dataclass(frozen=True, slots=True)
-class JobTools:
-    """What a job needs of the world; made once per pilot by `app.py`.
-
-    Attributes
-    ----------
-    engine_for
-        Engine for a kind of payload; NodeError if there is none.
-    shipper_for
-        Real-time log shipper of a job and its sink, or None if it is off.
-    watch_for
-        Watches a started container.
-    wrapper_for
-        Steps after the payload; looks for the storage within the budget.
-    owner
-        Labels that say which pilot something belongs to.
-    log_prefix_for
-        Where a job's logs go, and the copytool; may ask the network.
-    uploader_for
-        Stores logs with a copytool below a prefix; StorageError if there is none.
-    debug_output
-        Carries out a debug command below a job's folder.
-    alive
-        Called at least every `TICK_S` seconds: the main loop still turns.
-    why
-        What a signal means: an order to end, or a preempted node.
-    """
-
-    server: Server
-    experiment: Experiment
-    ledger: Ledger
-    redactor: Redactor
-    clock: Clock
-    node: Node
-    owner: Callable[[], Mapping[str, str]]
-    engine_for: Callable[[PayloadKind], Engine]
-    shipper_for: Callable[[Job, JobPaths], tuple[LogShipper, Sink] | None]
-    watch_for: Callable[[Job, Queue, JobPaths, Container, float], Watch]
-    wrapper_for: Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]
-    log_prefix_for: Callable[[Job, Queue, Budget], tuple[str, str]]
-    uploader_for: Callable[[str, str, JobPaths], LogUploader]
-    debug_output: Callable[[str, JobPaths], str]
-    alive: Callable[[], None]
-    why: Callable[[Signal], machine.Signalled]
-
-
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
-    """How a job ended for the pilot.
-
-    Attributes
-    ----------
-    signal
-        The signal's code if the pilot is being killed, else NONE.
-    delivered
-        True if the server has the final report.
-    complete
-        True if all log files are stored.
-    drain
-        True if the pilot was asked to take no other job.
-    """
-
-    state: JobState
-    code: ErrorCode
-    delivered: bool
-    complete: bool
-    signal: ErrorCode = ErrorCode.NONE
-    drain: bool = False
 
 
 class JobRun:
@@ -184,8 +86,6 @@ class JobRun:
         self._config = config
         self._inbox = inbox
         self._clock = tools.clock
-        self._asked_s = asked_s
-        self._taken_s = self._clock.time()
         self._machine = Machine(grace_s=config.payload.grace_s)
         self._whole = whole
         self._steps = whole.part(CENTURY_S, "wrap-up")
@@ -205,15 +105,25 @@ class JobRun:
             clock=self._clock,
             tell=self._tell,
         )
+        self._watch: Watch | None = None
+        self._reports = JobReports(
+            job,
+            queue,
+            paths,
+            asked_s=asked_s,
+            payload=self._payload,
+            usage=self._usage,
+            tools=tools,
+            config=config.worker,
+        )
         self._heartbeat = Heartbeat(
             tools.server,
-            report=lambda state: replace(self._report(state), stdout=self._debug_text()),
+            report=lambda state: replace(self._reports.ordinary(state), stdout=self._debug_text()),
             heard=self._hear,
             lost=lambda seconds: self._tell(machine.ServerLost(seconds)),
             config=config.heartbeat,
             clock=self._clock,
         )
-        self._watch: Watch | None = None
         self._shipper: LogShipper | None = None
         self._wrapper: Wrapper | None = None
         self._wrapped: WrapUpResult | None = None
@@ -249,7 +159,7 @@ class JobRun:
         self._tools.redactor.add(*secret_values(self._job.secrets), *self._job.pilot_secrets.values())
         # First of all: from here on a killed pilot's job gets its last word.
         self._tools.ledger.take(
-            self._report(JobState.STARTING),
+            self._reports.ordinary(JobState.STARTING),
             work=self._paths.work,
             shared=self._paths.shared,
             labels=self._labels,
@@ -370,7 +280,7 @@ class JobRun:
 
     def _say(self, _: Scope, action: object) -> None:
         assert isinstance(action, machine.Report)
-        self._tools.ledger.note(action.state.value, self._report(action.state))
+        self._tools.ledger.note(action.state.value, self._reports.ordinary(action.state))
         self._heartbeat.say(action.state)
 
     def _prepare(self, scope: Scope, _: object) -> None:
@@ -406,7 +316,7 @@ class JobRun:
             self._shipper = None
         if self._machine.ending is None:
             # A final report that was decided already must stay on record.
-            self._tools.ledger.note("wrapup", self._report(JobState.RUNNING))
+            self._tools.ledger.note("wrapup", self._reports.ordinary(JobState.RUNNING))
         hurried = self._signal is not ErrorCode.NONE
         if hurried:
             # The report has gone ahead: the wrap-up may have the rest.
@@ -428,7 +338,7 @@ class JobRun:
             return  # its answer comes; the budget is the same one
         self._delivering = True
         self._heartbeat.quiet()
-        report = self._final(action.ending)
+        report = self._reports.final(action.ending, self._wrapped)
         self._tools.ledger.note("final", report)
         if report.code:
             loglines.add_error_codes(report.code, report.diag)
@@ -461,80 +371,8 @@ class JobRun:
         if self._wrapper is not None:
             self._wrapper.store_last_log(self._whole)
 
-    # --- reports ------------------------------------------------------------
-
-    def _report(self, state: JobState) -> JobReport:
-        """An update with today's numbers; called from the heartbeat's thread as well."""
-        usage = self._watch.usage() if self._watch is not None else Usage()
-        return JobReport(
-            panda_id=self._job.panda_id,
-            attempt=self._job.attempt,
-            state=state,
-            site=self._queue.resource,
-            node=self._tools.node,
-            pilot_id=self._pilot_id(self._config.worker.log_url),
-            start_s=self._taken_s,
-            cores=max(1, round(usage.cores) or self._job.cores),
-            usage=usage,
-            metrics=f"cpuFrequency={self._tools.node.cpu_mhz:.0f}" if self._tools.node.cpu_mhz else "",
-        )
-
-    def _final(self, ending: machine.Ending) -> JobReport:
-        result, wrapped = ending.result, self._wrapped
-        failed = ending.state is JobState.FAILED
-        url = wrapped.log_url if wrapped is not None else ""
-        return replace(
-            self._report(ending.state),
-            pilot_id=self._pilot_id(url or self._config.worker.log_url),
-            end_s=self._payload.ended_s or self._clock.time(),
-            # The clock may have been set meanwhile.
-            timing=tuple(max(0, seconds) for seconds in self._timing()),
-            exit_code=result.exit_code,
-            code=result.code,
-            diag=self._tools.redactor.text(result.diag),
-            exe_code=result.exe_code,
-            exe_diag=self._tools.redactor.text(result.exe_diag),
-            log_tail=self._log_tail() if failed else "",
-            metadata=self._metadata(),
-            files=wrapped.files if wrapped is not None else (),
-        )
-
-    def _pilot_id(self, url: str) -> str:
-        from pilot_core import __version__
-
-        parts = (url, self._tools.node.batch_type, self._config.worker.version_tag, __version__)
-        return "|".join(part for part in parts if part)
-
-    def _timing(self) -> tuple[int, ...]:
-        """getjob, stage-in, payload, stage-out, initial setup, setup; seconds."""
-        now = self._clock.time()
-        started = self._payload.started_s
-        ended = self._payload.ended_s or now
-        return (
-            round(self._taken_s - self._asked_s),
-            0,
-            round(ended - started) if started else 0,
-            round(now - ended),
-            0,
-            round((started or ended) - self._taken_s),
-        )
-
-    def _log_tail(self) -> str:
-        tail = tail_bytes(self._paths.log, LOG_TAIL_BYTES - 32).decode("utf-8", "replace")
-        return self._tools.redactor.text(f"- Log from {self._paths.log.name} -\n{tail}")
-
-    def _metadata(self) -> str:
-        """jobReport.json from where the payload runs: the work or the shared folder."""
-        for folder in (self._paths.work, self._paths.shared):
-            try:
-                with open_regular(folder / "jobReport.json") as src:
-                    raw = src.read(METADATA_BYTES + 1)
-            except OSError:
-                continue
-            if len(raw) <= METADATA_BYTES:
-                return self._tools.redactor.text(raw.decode("utf-8", "replace"))
-            log.warning("jobReport.json is not sent: more than %d bytes", METADATA_BYTES)
-        return ""
+    def _usage(self) -> Usage:
+        return self._watch.usage() if self._watch is not None else Usage()
 
     def _debug_text(self) -> str:
         """What the debug command shows; for the heartbeat's thread: it may take long."""

@@ -16,7 +16,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.logship.batch import requests
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
-from pilot_core.logship.pace import Pace
+from pilot_core.logship.pace import FIRST_S, Pace
 
 __all__ = ["Delivery", "DeliveryPolicy"]
 
@@ -40,11 +40,14 @@ class DeliveryPolicy:
     ----------
     request_s
         Time for one request.
+    busy_s
+        First gap between requests where the service has too many.
     retry, denied
         Waits after an unclear failure, and where a permission is missing.
     """
 
     request_s: float = 10.0
+    busy_s: float = FIRST_S
     retry: RetryPolicy = RETRY
     denied: RetryPolicy = DENIED
 
@@ -76,7 +79,7 @@ class Delivery:
         meanwhile: Callable[[], None],
     ) -> None:
         self.counts = ShipCounts()
-        self.pace = Pace()
+        self.pace = Pace(policy.busy_s)
         self._sink = sink
         self._policy = policy
         self._clock = clock

@@ -26,6 +26,8 @@ class Pace:
 
     Parameters
     ----------
+    first_s
+        The gap after the first "too many", seconds.
     chance
         A number from 0 to 1: jitter, so that pilots which start together part.
 
@@ -35,13 +37,14 @@ class Pace:
         Seconds, before jitter; 0 as long as nobody said "too many".
     """
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, first_s: float = FIRST_S, chance: Callable[[], float] = random.random) -> None:
         self.gap_s = 0.0
+        self._first_s = first_s
         self._chance = chance
 
     def refused(self) -> None:
         """The service has too many requests."""
-        self.gap_s = min(CAP_S, max(FIRST_S, self.gap_s * _WIDER))
+        self.gap_s = min(CAP_S, max(self._first_s, self.gap_s * _WIDER))
 
     def accepted(self) -> None:
         """A request was taken."""

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 _MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
 # Reasons of a 403 that mean a full storage.
 _QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
+# Google's answer to a key that signs with a wrong time.
+_SKEWED = "reasonable timeframe"
+_SKEW = "; the clock of this node may be off"
 # Answers that promise a better end to a repetition:
 # https://cloud.google.com/storage/docs/retry-strategy
 _AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
@@ -98,7 +101,7 @@ def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
         return err
     cause = _cause(err)
     status = int(cause.code or 0) if isinstance(cause, GoogleAPICallError) else 0
-    said = f"{what}: {_one_line(cause)}"
+    said = f"{what}: {_one_line(cause)}{_SKEW if _SKEWED in str(cause) else ''}"
     return TransferFailed(said, _code(cause, put=put), again_s=again(cause), status=status)
 
 

@@ -36,7 +36,7 @@ from pilot_core.config import (
     WorkerConfig,
 )
 from pilot_core.errors import ServerRefused, ServerUnreachable, SetupError, StorageError
-from pilot_core.jobrun import Drain, Signal
+from pilot_core.jobtools import Drain, Signal
 from pilot_core.ledger import FILE_NAME, HeldJob, Ledger
 from pilot_core.local.definition import make
 from pilot_core.local.store import Store

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from container.spec import Stats
-from pilot_core.jobrun import JobTools
+from pilot_core.jobtools import JobTools
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths

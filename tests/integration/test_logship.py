@@ -37,6 +37,7 @@ QUICK = ShipSettings(
     interval_s=0.05,
     delivery=DeliveryPolicy(
         request_s=1.0,
+        busy_s=0.05,
         retry=RetryPolicy(attempts=0, first_s=0.05, cap_s=0.2),
         denied=RetryPolicy(attempts=0, first_s=0.05, cap_s=0.2),
     ),

@@ -53,7 +53,7 @@ def test_a_daemon_that_dies_is_told_and_nothing_starts(program: Program, tmp_pat
     program("dockerd", "echo no cgroups here >&2; exit 1")
     program("docker", "exit 1")
     done = with_dockerd(tmp_path, "touch", "started")
-    assert done.returncode == 69
+    assert done.returncode == 90
     assert "no cgroups here" in done.stderr
     assert not (tmp_path / "started").exists()
 
@@ -62,7 +62,7 @@ def test_a_daemon_that_never_answers_is_given_up(program: Program, tmp_path: Pat
     program("dockerd", "echo $$ >pid; exec sleep 20")
     program("docker", "exit 1")
     done = with_dockerd(tmp_path, "touch", "started", seconds=1)
-    assert done.returncode == 69
+    assert done.returncode == 90
     assert "no Docker daemon after 1 s" in done.stderr
     assert not (tmp_path / "started").exists()
     pid = (tmp_path / "pid").read_text().strip()

@@ -17,7 +17,7 @@ def test_no_gap_as_long_as_there_is_room() -> None:
 
 
 def test_it_widens_to_a_bound_and_comes_back() -> None:
-    pace = Pace(lambda: 0.5)
+    pace = Pace(chance=lambda: 0.5)
     seen = []
     for _ in range(9):
         pace.refused()
@@ -32,7 +32,7 @@ def test_it_widens_to_a_bound_and_comes_back() -> None:
 def test_jitter_parts_those_that_start_together() -> None:
     waits = []
     for chance in (0.0, 1.0):
-        pace = Pace(lambda chance=chance: chance)  # type: ignore[misc]
+        pace = Pace(chance=lambda chance=chance: chance)  # type: ignore[misc]
         pace.refused()
         waits.append(pace.wait_s())
     assert waits == [FIRST_S / 2, FIRST_S * 1.5]

@@ -149,3 +149,25 @@ def test_a_protocol_that_the_copytool_does_not_speak() -> None:
     with pytest.raises(StorageError, match="storage S of queue DOMA_LSST_GOOGLE_TEST has no gs") as caught:
         where("", storage=storage)
     assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("tool", "endpoint"),
+    [
+        # SLAC's log buckets stand in CRIC with the scheme of a browser.
+        ("s3", "https://s3dfrgw.slac.stanford.edu/"),
+        ("s3", "s3://s3.cern.ch:443/"),
+        ("https", "davs://sdfdtn.slac.stanford.edu:2880"),
+        ("xrdcp", "root://sdfxrd.slac.stanford.edu:1094/"),
+        ("gfal", "srm://se.example.org:8443"),
+    ],
+)
+def test_each_tool_takes_the_schemes_it_speaks(tool: str, endpoint: str) -> None:
+    logs = Storage(
+        name="LOGS", type="OS_LOGS", protocols={"w": (Protocol(endpoint, "/rubin-usdf-panda-logs"),)}
+    )
+    queue = Queue(name="SLAC_TEST", resource="SLAC_TEST", copytools={"w": (tool,)}, storages={"w": ("LOGS",)})
+    found = destination(
+        queue, logs, activities=LOG_ACTIVITIES, dataset="PandaJob_#{pandaid}/", panda_id=7, available=(tool,)
+    )
+    assert found.prefix == f"{endpoint.rstrip('/')}/rubin-usdf-panda-logs/SLAC_TEST/PandaJob_7/"

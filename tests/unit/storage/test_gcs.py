@@ -1,5 +1,6 @@
 """The copytool gs when the service fails: what it repeats, says and costs."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.auth.exceptions import RefreshError
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage import gcs_client
 from pilot_core.storage.gcs import GcsTool
 from tests.fakes.gcs_server import Fault, GcsServer, gcs_server
 
@@ -117,6 +120,20 @@ def test_a_refusal_is_final_and_said(
         make_tool(server).put(make(tmp_path), TARGET, budget=budget())
     assert caught.value.code is code
     assert len(server.requests) == 1
+
+
+def test_a_clock_that_is_off_is_suspected() -> None:
+    # What the token service says to a key file used an hour too early or late.
+    said = "invalid_grant: Invalid JWT: Token must be a short-lived token and in a reasonable timeframe."
+    error = gcs_client.failed(RefreshError(said), "upload of pilotlog.txt", put=True)
+    assert error.code is ErrorCode.STAGEOUTAUTHENTICATIONFAILURE
+    assert error.diag.endswith("; the clock of this node may be off")
+    assert error.again_s is None
+
+
+def test_a_full_disk_is_the_nodes() -> None:
+    error = gcs_client.failed(OSError(errno.ENOSPC, "No space left on device"), "download of x", put=False)
+    assert error.code is ErrorCode.NOLOCALSPACE
 
 
 def test_a_storage_that_always_corrupts_is_a_mismatch(server: GcsServer, tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""Very many pilots and one project's quota: what arrives when, and what an operator sees.
+
+    python benchmarks/fleet_logging.py [--pilots 200000] [--minutes 20]
+                                       [--requests 120000] [--megabytes 4800]
+                                       [--out fleet-logging]
+
+A simulation of events on a clock of its own. Looks, loads, gaps and waits are
+those of the shipper (`ShipSettings`, `Pace`); the service is a counter of
+requests and bytes that starts anew each minute and says 429 beyond it. Three
+payloads in four write a record a minute, one in five a record a second, the
+rest forty a second. All start within the first minute; a tenth ends on the
+way and has 30 s for its drain.
+
+A row a simulated minute goes to stdout, and to `<out>.csv`; with matplotlib
+to `<out>.png` too.
+"""
+
+import argparse
+import csv
+import heapq
+import random
+import sys
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pilot_core.logship.pace import Pace  # noqa: E402 - runs from a checkout
+from pilot_core.logship.shipper import ShipSettings  # noqa: E402
+
+RECORD_BYTES = 900  # a Rubin record with the pilot's fields and its envelope
+MIX = ((0.75, 1 / 60), (0.20, 1.0), (0.05, 40.0))
+DRAIN_S = 30.0
+SETTINGS = ShipSettings()
+MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
+
+
+@dataclass(slots=True)
+class Service:
+    """Cloud Logging's write quota of one project and region, a minute at a time."""
+
+    requests: int
+    volume: int
+    minute: int = -1
+    used: int = 0
+    used_bytes: int = 0
+
+    def takes(self, now: float, size: int) -> bool:
+        """Whether a request of so many bytes still fits into this minute."""
+        if int(now // 60) != self.minute:
+            self.minute, self.used, self.used_bytes = int(now // 60), 0, 0
+        if self.used >= self.requests or self.used_bytes + size > self.volume:
+            return False
+        self.used += 1
+        self.used_bytes += size
+        return True
+
+
+@dataclass(slots=True)
+class Pilot:
+    """A payload that writes evenly, and its shipper."""
+
+    rate: float
+    start: float
+    end: float
+    sent: int = 0
+    pace: Pace = field(default_factory=Pace)
+
+    def written(self, now: float) -> int:
+        """Records in the file."""
+        return int((min(now, self.end) - self.start) * self.rate)
+
+
+@dataclass(slots=True)
+class Row:
+    """One minute; delays in seconds, of the oldest record of each request."""
+
+    minute: int
+    requests: int = 0
+    refused: int = 0
+    records: int = 0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+
+
+class Fleet:
+    """All pilots, and the events of all of them in the order of time."""
+
+    def __init__(self, count: int, minutes: int, service: Service) -> None:
+        self.over = minutes * 60.0
+        self.service = service
+        self.pilots = [self._pilot() for _ in range(count)]
+        self.events = [(pilot.start, n) for n, pilot in enumerate(self.pilots)]
+        heapq.heapify(self.events)
+        self.rows = [Row(minute) for minute in range(minutes + 1)]
+        self.delays: list[list[float]] = [[] for _ in self.rows]
+        self.left_at_end = 0
+        self.late = 0
+
+    def _pilot(self) -> Pilot:
+        (rate,) = random.choices([r for _, r in MIX], [share for share, _ in MIX])
+        start = random.uniform(0.0, 60.0)
+        ends_early = random.random() < 0.1
+        return Pilot(rate, start, random.uniform(start + 60.0, self.over) if ends_early else self.over)
+
+    def run(self) -> None:
+        """Until all payloads are over and drained."""
+        while self.events:
+            now, number = heapq.heappop(self.events)
+            following = self._look(now, self.pilots[number])
+            if following is not None:
+                heapq.heappush(self.events, (following, number))
+        for row, delays in zip(self.rows, self.delays, strict=True):
+            delays.sort()
+            if delays:
+                row.p50_s = delays[len(delays) // 2]
+                row.p99_s = delays[int(len(delays) * 0.99)]
+
+    def _look(self, now: float, pilot: Pilot) -> float | None:
+        """One look at the file; when the next one is, None after the last."""
+        ending = now >= pilot.end
+        waiting = pilot.written(now) - pilot.sent
+        if waiting == 0:
+            return None if ending else min(pilot.end, now + max(SETTINGS.interval_s, pilot.pace.wait_s()))
+        count = min(waiting, MOST)
+        row = self.rows[min(int(now // 60), len(self.rows) - 1)]
+        row.requests += 1
+        if not self.service.takes(now, count * RECORD_BYTES):
+            row.refused += 1
+            pilot.pace.refused()
+            return self._again(now, pilot)
+        oldest = pilot.start + (pilot.sent + 1) / pilot.rate
+        self.delays[row.minute].append(now - oldest)
+        pilot.sent += count
+        row.records += count
+        pilot.pace.accepted()
+        if ending or count == MOST:
+            return now + 0.1  # the next request of a backlog, a round trip later
+        return min(pilot.end, now + max(SETTINGS.interval_s, pilot.pace.wait_s()))
+
+    def _again(self, now: float, pilot: Pilot) -> float | None:
+        """After a refusal; at the end of a job a third of what time is left."""
+        wait = pilot.pace.wait_s()
+        if now < pilot.end:
+            # The end of the payload wakes the shipper.
+            return min(now + wait, pilot.end)
+        left = pilot.end + DRAIN_S - now
+        if left <= 0.0:
+            self.left_at_end += pilot.written(now) - pilot.sent
+            self.late += 1
+            return None
+        return now + min(wait, max(left / 3, 0.05))
+
+
+def plot(rows: list[Row], path: Path) -> bool:
+    """Delays and refusals over time; False without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 6))
+    minutes = [row.minute for row in rows]
+    above.plot(minutes, [row.p50_s for row in rows], label="p50")
+    above.plot(minutes, [row.p99_s for row in rows], label="p99")
+    above.set_ylabel("age of the oldest record, s")
+    above.legend()
+    below.plot(minutes, [row.requests - row.refused for row in rows], label="taken")
+    below.plot(minutes, [row.refused for row in rows], label="refused")
+    below.set_ylabel("requests a minute")
+    below.set_xlabel("minute")
+    below.legend()
+    figure.savefig(path)
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pilots", type=int, default=200_000)
+    parser.add_argument("--minutes", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=120_000, help="quota, a minute")
+    parser.add_argument("--megabytes", type=int, default=4_800, help="quota, a minute; 300 in small regions")
+    parser.add_argument("--out", type=Path, default=Path("fleet-logging"))
+    options = parser.parse_args()
+    random.seed(7)
+    fleet = Fleet(options.pilots, options.minutes, Service(options.requests, options.megabytes * 1_000_000))
+    fleet.run()
+    names = [f.name for f in fields(Row)]
+    print(" ".join(f"{name:>9}" for name in names))
+    for row in fleet.rows:
+        print(" ".join(f"{v:>9.1f}" if isinstance(v, float) else f"{v:>9}" for v in astuple(row)))
+    with options.out.with_suffix(".csv").open("w", newline="") as out:
+        csv.writer(out).writerows([names, *map(astuple, fleet.rows)])
+    plotted = plot(fleet.rows, options.out.with_suffix(".png"))
+    written = sum(pilot.written(pilot.end) for pilot in fleet.pilots)
+    sent = sum(pilot.sent for pilot in fleet.pilots)
+    print(f"{written} records written, {sent} delivered, {written - sent} not: {fleet.left_at_end} of these")
+    print(f"were left when the drain of {fleet.late} jobs ran out; they are in the stored logs")
+    print(f"{options.out}.csv written{', and .png' if plotted else '; no matplotlib, no picture'}")
+
+
+if __name__ == "__main__":
+    main()
