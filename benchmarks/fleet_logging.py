@@ -1,4 +1,4 @@
-"""Very many pilots and one project's quota: what arrives when, and what an operator sees.
+"""Very many pilots, one project's quota: what arrives when, what an operator sees.
 
     python benchmarks/fleet_logging.py [--pilots 200000] [--minutes 20]
                                        [--requests 120000] [--megabytes 4800]
@@ -7,9 +7,9 @@
 A simulation of events on a clock of its own. Looks, loads, gaps and waits are
 those of the shipper (`ShipSettings`, `Pace`); the service is a counter of
 requests and bytes that starts anew each minute and says 429 beyond it. Three
-payloads in four write a record a minute, one in five a record a second, the
-rest forty a second. All start within the first minute; a tenth ends on the
-way and has 30 s for its drain.
+payloads in four write a record a minute, one in five one in two seconds, the
+rest four a second. All start within the first minute, end in the second half
+of the time, and have 30 s for their drain.
 
 A row a simulated minute goes to stdout, and to `<out>.csv`; with matplotlib
 to `<out>.png` too.
@@ -30,7 +30,7 @@ from pilot_core.logship.pace import Pace  # noqa: E402 - runs from a checkout
 from pilot_core.logship.shipper import ShipSettings  # noqa: E402
 
 RECORD_BYTES = 900  # a Rubin record with the pilot's fields and its envelope
-MIX = ((0.75, 1 / 60), (0.20, 1.0), (0.05, 40.0))
+MIX = ((0.75, 1 / 60), (0.20, 0.5), (0.05, 4.0))
 DRAIN_S = 30.0
 SETTINGS = ShipSettings()
 MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
@@ -101,8 +101,7 @@ class Fleet:
     def _pilot(self) -> Pilot:
         (rate,) = random.choices([r for _, r in MIX], [share for share, _ in MIX])
         start = random.uniform(0.0, 60.0)
-        ends_early = random.random() < 0.1
-        return Pilot(rate, start, random.uniform(start + 60.0, self.over) if ends_early else self.over)
+        return Pilot(rate, start, random.uniform(self.over / 2, self.over))
 
     def run(self) -> None:
         """Until all payloads are over and drained."""

@@ -2,11 +2,14 @@
 
     python benchmarks/logship.py [--records 100000] [--rates 10,1000,20000]
                                  [--seconds 4] [--only ours,splice]
+                                 [--gigabyte] [--pilot3 DIR] [--fluent-bit BIN]
 
 Contestants: `ours` (the pilot's shipper, every guarantee on), `handler` (the
 client library's CloudLoggingHandler behind a plain tail), `floor` (read, parse for
 level and time, splice; no network and no promise) and `splice` (the same,
-posted and forgotten). Each runs in a process of its own
+posted and forgotten); given a checkout `pilot3` (its RealTimeLogger, which has
+10 s after the payload's end, as a stage-out might take), and given a binary
+`fluent` (tail with positions in a database, JSON parser, HTTP output each 0.2 s). Each runs in a process of its own
 against a server that only stores; lost, repeated and late are judged
 afterwards from what the server has stored.
 
@@ -17,6 +20,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -86,8 +90,10 @@ def arrivals(spool: Path) -> list[tuple[int, float, str]]:
     with spool.open("rb") as src:
         while head := src.readline():
             at, size = head.split()
-            for entry in json.loads(src.read(int(size)))["entries"]:
-                payload = entry["jsonPayload"]
+            body = json.loads(src.read(int(size)))
+            # Fluent Bit's HTTP output posts a plain list of records.
+            for entry in body["entries"] if isinstance(body, dict) else body:
+                payload = entry.get("jsonPayload", entry)
                 found.append((int(payload["seq"]), float(at) - payload["t"], entry.get("insertId", "")))
     return found
 
@@ -207,12 +213,97 @@ def handler(path: Path, url: str, ended: threading.Event) -> Run:
     return run
 
 
+def pilot3(path: Path, url: str, ended: threading.Event) -> Run:
+    from types import SimpleNamespace
+
+    sys.path.insert(0, str(TOOLS["pilot3"]))
+    from google.cloud import logging as cloud_logging
+
+    # It takes no endpoint: the client that it makes is one that knows ours.
+    cloud_logging.Client = lambda: _library_client(url)
+    from pilot.util.realtimelogger import get_realtime_logger
+
+    job = SimpleNamespace(taskid="77", jobid="4242", requestid=5, workdir=str(path.parent), state="running")
+    args = SimpleNamespace(graceful_stop=threading.Event(), cacert="", capath="")
+    where = {"logging_type": "google-cloud-logging", "protocol": "http", "url": "localhost", "port": "80"}
+    logger = get_realtime_logger(args, {**where, "logname": "x", "logfiles": [str(path)]}, "", "")
+
+    def end() -> None:
+        ended.wait()
+        job.state = "finished"
+
+    def run() -> None:
+        threading.Thread(target=end, daemon=True).start()
+        logger.sending_logs(args, job)
+        threading.Event().wait(10.0)
+
+    return run
+
+
+FLUENT = """
+[SERVICE]
+    flush 0.2
+    grace 5
+    log_level error
+    parsers_file {folder}/parsers.conf
+[INPUT]
+    name tail
+    path {path}
+    db {folder}/offsets.db
+    read_from_head on
+    refresh_interval 1
+    parser rubin
+    mem_buf_limit 50M
+[OUTPUT]
+    name http
+    match *
+    host 127.0.0.1
+    port {port}
+    uri /v2/entries:write
+    format json
+    retry_limit no_limits
+"""
+
+
+def fluent(path: Path, url: str, ended: threading.Event) -> Run:
+    import sqlite3
+
+    folder = path.parent
+    Path(folder, "parsers.conf").write_text("[PARSER]\n    name rubin\n    format json\n")
+    config = folder / "fluent.conf"
+    config.write_text(FLUENT.format(folder=folder, path=path, port=url.rpartition(":")[2]))
+
+    def read_to() -> int:
+        with contextlib.closing(sqlite3.connect(folder / "offsets.db", timeout=5)) as db:
+            found = db.execute("select max(offset) from in_tail_files").fetchone()
+        return int(found[0] or 0)
+
+    def run() -> None:
+        child = subprocess.Popen([str(TOOLS["fluent"]), "-c", str(config)], stdout=subprocess.DEVNULL)
+        ended.wait()
+        until = time.monotonic() + 300
+        pause = threading.Event()
+        while time.monotonic() < until and read_to() < path.stat().st_size:
+            pause.wait(0.2)
+        child.terminate()
+        child.wait()
+
+    return run
+
+
+# Where foreign contestants are; filled in from the command line.
+TOOLS: dict[str, Path] = {}
+
 CONTESTANTS: dict[str, Callable[[Path, str, threading.Event], Run]] = {
     "floor": floor,
     "splice": splice,
     "ours": ours,
     "handler": handler,
+    "pilot3": pilot3,
+    "fluent": fluent,
 }
+# They take a hundred times as long: a smaller heap for them.
+SLOW = ("handler", "pilot3")
 
 
 def contestant(name: str, path: Path, url: str) -> None:
@@ -229,7 +320,11 @@ def contestant(name: str, path: Path, url: str) -> None:
     run()
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"cpu_s": time.process_time() - before, "rss_mb": peak / 1024}), flush=True)
+    used = {"cpu_s": time.process_time() - before, "rss_mb": peak / 1024}
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if name == "fluent":
+        used = {"cpu_s": below.ru_utime + below.ru_stime, "rss_mb": below.ru_maxrss / 1024}
+    print(json.dumps(used), flush=True)
     os._exit(0)  # a library's threads have had their chance
 
 
@@ -287,7 +382,8 @@ def measure(name: str, records: int, rate: int) -> Result:
         with _process("--serve", str(spool)) as server:
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
             start = time.monotonic()
-            with _process("--contestant", name, str(path), url) as child:
+            tools = [f"--{tool}={where}" for tool, where in TOOLS.items()]
+            with _process("--contestant", name, str(path), url, *tools) as child:
                 if rate:
                     _write(path, records, rate)
                 child.stdin.close()
@@ -327,10 +423,16 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="size of the backlog")
     parser.add_argument("--rates", default="10,1000,20000", help="records a second")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each live run")
+    parser.add_argument("--gigabyte", action="store_true", help="a backlog of 1 GB")
+    parser.add_argument("--pilot3", type=Path, metavar="DIR", help="a checkout of PanDAWMS/pilot3")
+    parser.add_argument("--fluent-bit", "--fluent", dest="fluent", type=Path, metavar="BIN")
     parser.add_argument("--only", default=",".join(CONTESTANTS))
     parser.add_argument("--serve", metavar="SPOOL", help=argparse.SUPPRESS)
     parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    TOOLS.update({n: p for n, p in (("pilot3", options.pilot3), ("fluent", options.fluent)) if p})
+    if options.gigabyte:
+        options.records = 10**9 // len(record(10**6, time.time()))
     if options.serve:
         serve(Path(options.serve))
     if options.contestant:
@@ -341,8 +443,9 @@ def main() -> None:
         f"{'p50 ms':>9}{'p99 ms':>9}{'wall s':>9}"
     )
     for name in options.only.split(","):
-        # The library takes a hundred times as long: a smaller heap for it.
-        size = options.records // 10 if name == "handler" else options.records
+        if name in ("pilot3", "fluent") and name not in TOOLS:
+            continue
+        size = options.records // 10 if name in SLOW else options.records
         print(measure(name, size, 0).shown(name, "backlog"), flush=True)
         for rate in map(int, filter(None, options.rates.split(","))):
             if name not in ("floor", "splice"):

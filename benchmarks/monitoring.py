@@ -222,14 +222,15 @@ def show(name: str, first: Counters, last: Counters, *, namespace: bool) -> None
     # One pid of the difference is our own question's.
     started = f"{(last.last_pid - first.last_pid - 1) / minutes:.1f}" if namespace else "unknown"
     print(
-        f"{name}: {own + helpers:.3f} CPU s a minute ({60 * (own + helpers):.1f} an hour, helpers {helpers:.3f}),"
+        f"{name}: {own + helpers:.3f} CPU s a minute ({60 * (own + helpers):.1f} an hour,"
+        f" helpers {helpers:.3f}),"
         f" RSS {last.rss_mb:.1f} MiB, PSS {last.pss_mb:.1f} MiB, {last.threads} threads,"
         f" {started} processes and threads started a minute"
     )
 
 
 def beside(args: argparse.Namespace) -> None:
-    """The real pilot beside a sleeping and a busy payload, and pilot3 if there is one."""
+    """Our pilot beside a sleeping and a busy payload, and pilot3 if there is one."""
     busy = (
         f"i=0; while [ $i -lt {args.files} ]; do echo > file$i; i=$((i+1)); done;"
         " while :; do i=$((i+1)); [ $((i % 1000000)) = 0 ] && echo $i; done"

@@ -152,7 +152,7 @@ def usage(
 
 
 def _borrowers(members: list[ProcStat]) -> set[int]:
-    """Children between vfork and exec: they live in their parent's memory, which must not count twice.
+    """Children between vfork and exec, whose memory is their parent's own.
 
     Every program started by Python's `subprocess` or by posix_spawn is one for
     some milliseconds, and a peak would show twice the memory of its parent. The

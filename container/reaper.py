@@ -164,7 +164,7 @@ class Reaper:
         return Reaped(removed, failed=failed)
 
     def _remove(self, found: Sequence[Leftover], why: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of those that were removed, and of those that were not with the reason."""
+        """Names of those removed, and of those that were not, with the reason."""
         removed, failed = [], []
         for leftover in found:
             try:

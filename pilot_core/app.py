@@ -69,7 +69,6 @@ from pilot_core.server.contract import JobRequest, Server
 from pilot_core.server.harvester import HARVESTER_NAMES, PILOT3_NAMES, HarvesterServer
 from pilot_core.server.renewing import RenewingServer
 from pilot_core.server.silent import SilentServer
-from pilot_core.storage.bundle import make_bundle
 from pilot_core.storage.contract import CopyTool
 from pilot_core.storage.destination import Destination, choose_endpoint, destination
 from pilot_core.storage.logs import LogUploader
@@ -463,6 +462,9 @@ class Pilot:
             problem = StorageError(err.diag, err.code)
 
         def bundle(budget: Budget) -> FileReport:
+            # Only now: a pilot that watches a payload does without the 1 MB of it.
+            from pilot_core.storage.bundle import make_bundle
+
             assert job.log is not None
             assert place is not None
             made = make_bundle(

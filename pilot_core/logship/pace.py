@@ -14,7 +14,7 @@ from collections.abc import Callable
 __all__ = ["Pace"]
 
 FIRST_S = 5.0
-CAP_S = 300.0
+CAP_S = 120.0
 _WIDER = 2.0
 _CLOSER = 0.9
 # Below this there is no crowd any more: the usual interval is longer.

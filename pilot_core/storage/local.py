@@ -11,6 +11,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.attempt import FULL
 from pilot_core.storage.checksum import BLOCK, adler32
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
@@ -23,7 +24,6 @@ POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=5.0)
 
 _PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR}
 _MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class LocalTool:
@@ -121,7 +121,7 @@ def _again(err: Exception) -> float | None:
 
 
 def _code(err: OSError, *, put: bool) -> ErrorCode:
-    if err.errno in _FULL:
+    if err.errno in FULL:
         return ErrorCode.NOREMOTESPACE if put else ErrorCode.NOLOCALSPACE
     return ErrorCode.STAGEOUTFAILED if put else ErrorCode.STAGEINFAILED
 

@@ -1,4 +1,4 @@
-"""Cells of the kill matrix: one way to die, one kind of payload, what was left and for how long."""
+"""Cells of the kill matrix: one way to die, one kind of payload, and what was left."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pilot_core.local.definition import make
 from pilot_core.local.rows import ARCHIVED_STATES
@@ -20,7 +21,20 @@ from tests.fakes.dockerd import OwnDaemon
 from tests.fakes.pilot_process import start_pilot
 from tests.fakes.traces import Traces
 
-__all__ = ["CAUSES", "KINDS", "RESTART", "Cause", "Cell", "Kind", "Outcome", "Victim", "finish", "run_cell", "run_restart", "table"]
+__all__ = [
+    "CAUSES",
+    "KINDS",
+    "RESTART",
+    "Cause",
+    "Cell",
+    "Kind",
+    "Outcome",
+    "Victim",
+    "finish",
+    "run_cell",
+    "run_restart",
+    "table",
+]
 
 #: Seconds a payload may run in the cells where its walltime ends it.
 WALLTIME_S = 3
@@ -110,7 +124,7 @@ class Victim:
         self.job = int(self.queue[6:], 16) % 10**9 + 10**9
         self.traces = Traces(token, self.shared / str(self.job), base_url=self.base_url)
         script = self.traces.mark() + self.kind.script
-        common = {"queue": self.queue, "PandaID": self.job, **more}
+        common: dict[str, Any] = {"queue": self.queue, "PandaID": self.job, **more}
         if self.kind.where == "image":
             self.panda.store.submit(make(image=image, parameters=script, **common))
             return

@@ -1,4 +1,4 @@
-"""What a job has on this node: its processes and its containers, found without the pilot's help."""
+"""A job's processes and containers on this node, found without the pilot's help."""
 
 import contextlib
 from pathlib import Path

@@ -11,7 +11,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,15 +231,11 @@ def _throw(error: Exception) -> None:
 
 
 def _queue(changes: Mapping[str, Any]) -> Queue:
-    queue = Queue(
-        name=QUEUE, resource=QUEUE, copytools={"pl": ("gs",)}, storages={"pl": ("WORLD_LOGS",)}
-    )
+    queue = Queue(name=QUEUE, resource=QUEUE, copytools={"pl": ("gs",)}, storages={"pl": ("WORLD_LOGS",)})
     return replace(queue, **changes)
 
 
-def _config(
-    folder: Path, settings: Mapping[str, Mapping[str, Any]], base_urls: tuple[str, ...]
-) -> Config:
+def _config(folder: Path, settings: Mapping[str, Mapping[str, Any]], base_urls: tuple[str, ...]) -> Config:
     home = folder / "home"
     config = Config(
         worker=WorkerConfig(

@@ -103,7 +103,9 @@ def test_calls_that_the_pilot_does_not_make(call: str, tmp_path: Path) -> None:
 def check_nothing_lost(world: World) -> None:
     """The server has one final state, or the ledger holds the report, or nobody took the job."""
     row = world.server.store.job(world.ids[0])
-    finals = [u.status for u in world.server.store.updates(row.panda_id) if u.status in ("finished", "failed")]
+    finals = [
+        u.status for u in world.server.store.updates(row.panda_id) if u.status in ("finished", "failed")
+    ]
     held = world.held()
     if row.status in ("activated",):
         assert held is None

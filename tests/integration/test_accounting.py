@@ -1,7 +1,8 @@
-"""What the server hears of a container payload's CPU time and memory, beside what the kernel counted."""
+"""CPU time and memory of a container as the server hears them, beside the kernel's count."""
 
 import contextlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 #: CPU seconds that the payload burns: its own limit ends each loop.
 BURNED_S = 12
+
+#: What the docker client itself maps, most of it its own program.
+CLIENT_KB = 40_000
 
 #: The awk holds 200 MB while the loop burns. The last second is quiet: what is
 #: used after the pilot's last look at a container dies with the container.
@@ -86,9 +90,11 @@ def test_final_report_agrees_with_the_kernel(
     final = panda.store.updates(job)[-1].fields
     assert final["job_status"] == "finished", pilot.text()
     told = {key: float(str(final[key])) for key in ("cpu_consumption_time", "max_rss", "max_pss")}
-    print(f"\ntold: {told}, kernel: {kernel.cpu_s:.2f} s, {kernel.rss_kb} kB")
+    sys.stdout.write(f"\ntold: {told}, kernel: {kernel.cpu_s:.2f} s, {kernel.rss_kb} kB\n")
     assert kernel.cpu_s == pytest.approx(BURNED_S, rel=0.1)
     assert told["cpu_consumption_time"] == pytest.approx(kernel.cpu_s, rel=0.05)
     assert kernel.rss_kb > 180_000
-    assert told["max_rss"] == pytest.approx(kernel.rss_kb, rel=0.05)
-    assert told["max_pss"] == pytest.approx(kernel.rss_kb, rel=0.05)
+    # `docker run` is a process of the payload, too, and not in the container's cgroup.
+    client_kb = CLIENT_KB if submit is inner_job else 0
+    for key in ("max_rss", "max_pss"):
+        assert 0.95 * kernel.rss_kb <= told[key] <= 1.05 * kernel.rss_kb + client_kb

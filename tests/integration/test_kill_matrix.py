@@ -4,16 +4,22 @@ The cells run side by side, a few at a time, before the first test; each test
 looks at one of them. `pytest -s` prints the table of `docs/kill-matrix.md`.
 """
 
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
 from tests.fakes.dockerd import NoDaemon, own_daemon
 from tests.fakes.images import busybox_image
 from tests.fakes.killing import CAUSES, KINDS, RESTART, Cell, Outcome, run_cell, run_restart, table
+from tests.fakes.pilot_process import start_pilot
+from tests.fakes.traces import Traces
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -44,9 +50,7 @@ def restarted(panda: LocalPanda, folder: Path, image: str) -> Mapping[Cell, Outc
 
 
 @pytest.fixture(scope="module")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[Cell, Outcome]:
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Outcome]:
     """What became of each cell that was asked for."""
     folder, image = tmp_path_factory.mktemp("kill"), busybox_image()
     restarts: Future[Mapping[Cell, Outcome]] | None = None
@@ -59,7 +63,7 @@ def outcomes(
         }
         found = {cell: future.result() for cell, future in running.items()}
         found.update(restarts.result() if restarts is not None else {})
-    print(f"\n{table(found)}\n")
+    sys.stdout.write(f"\n{table(found)}\n")
     return found
 
 
@@ -79,3 +83,52 @@ def test_nothing_is_left(outcomes: dict[Cell, Outcome], cell: Cell) -> None:
     assert words in outcome.diag
     if cause.logs:
         assert outcome.stored >= LOGS, story
+
+
+@pytest.mark.parametrize("where", ["image", "process"])
+def test_neighbour_keeps_container_image_and_processes(tmp_path: Path, where: str) -> None:
+    """One pilot of two is killed and a third cleans up after it, all with one shared folder."""
+    image = f"pilot-test/neighbour-{where}:1"
+    subprocess.run(["docker", "tag", busybox_image(), image], check=True, timeout=30)
+    shared = tmp_path / "shared"
+    options = ("--shared-root", str(shared))
+    jobs: list[int] = []
+    with LocalPanda(tmp_path / "panda") as panda:
+
+        def submit(script: str) -> int:
+            if where == "image":
+                jobs.append(panda.store.submit(make(image=image, parameters=script)))
+            else:
+                url = f"{panda.url}/trf/bash-c-enc"
+                jobs.append(panda.store.submit(make(transformation=url, parameters=script, encode=True)))
+            return jobs[-1]
+
+        doomed_traces = Traces(f"doomed{tmp_path.name}", shared / "doomed")
+        kept_traces = Traces(f"kept{tmp_path.name}", shared / "kept")
+        doomed = submit(doomed_traces.mark() + "while :; do sleep 1; done")
+        with start_pilot(panda, tmp_path / "one", *options) as one:
+            panda.store.wait_status(doomed, "running", 30)
+            end = tmp_path / "end"
+            waits = (
+                f"while ! [ -e {shared}/$PANDAID/end ] && ! [ -e {end} ]; do sleep 0.2; done; echo survived"
+            )
+            kept = submit(kept_traces.mark() + waits)
+            with start_pilot(panda, tmp_path / "two", *options) as two:
+                panda.store.wait_status(kept, "running", 30)
+                one.signal(signal.SIGKILL)
+                one.wait()
+                with start_pilot(panda, tmp_path / "one", *options) as three:
+                    assert three.wait() == 0, three.text()
+                assert doomed_traces.processes() == []
+                assert doomed_traces.containers(doomed) == []
+                assert kept_traces.processes()
+                assert bool(kept_traces.containers(kept)) == (where == "image")
+                inspect = ["docker", "image", "inspect", image]
+                assert subprocess.run(inspect, capture_output=True, timeout=30, check=False).returncode == 0
+                (shared / str(kept)).mkdir(exist_ok=True)
+                (shared / str(kept) / "end").touch()
+                end.touch()
+                assert two.wait(60) == 0, two.text()
+        assert panda.store.job(kept).status == "finished"
+        assert panda.store.job(doomed).status == "failed"
+    subprocess.run(["docker", "rmi", image], capture_output=True, check=True, timeout=30)

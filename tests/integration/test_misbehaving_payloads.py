@@ -1,11 +1,13 @@
-"""Payloads that harm their node: each gets its code and its numbers, and the pilot takes the next job."""
+"""Payloads that harm their node: each gets its code, and the pilot takes the next job."""
 
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -148,7 +150,7 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[None]:
 
 def submit(panda: LocalPanda, script: str, *, image: str) -> int:
     # Modest wishes: a server gives no job to a node that is too small for it.
-    common = {"queue": QUEUE, "maxDiskCount": 1, "minRamCount": 10}
+    common: dict[str, Any] = {"queue": QUEUE, "maxDiskCount": 1, "minRamCount": 10}
     if image:
         return panda.store.submit(make(image=image, parameters=script, **common))
     url = f"{panda.url}/trf/bash-c-enc"
@@ -177,9 +179,7 @@ def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path
     for words in case.words:
         assert words in diag
     assert panda.store.job(good).status == "finished", text
-    assert (
-        panda.folder / "logs" / QUEUE / f"PandaJob_{good}" / "payload.stdout"
-    ).read_text() == "fine\n"
+    assert (panda.folder / "logs" / QUEUE / f"PandaJob_{good}" / "payload.stdout").read_text() == "fine\n"
 
 
 GIGABYTE = 1_000_000_000
@@ -189,7 +189,7 @@ def test_a_gigabyte_on_stderr_costs_neither_memory_nor_the_daemons_disk(
     panda: LocalPanda, tmp_path: Path
 ) -> None:
     panda.cric.add_queue(QUEUE, timefloor=0)
-    script = f"head -c {GIGABYTE} /dev/zero >&2; echo done; sleep 2; rm -f /nothing; exit 7"
+    script = f"head -c {GIGABYTE} /dev/zero >&2; echo done; sleep 2; exit 7"
     job = submit(panda, script, image=busybox_image())
     client = docker.APIClient()
     peak_kb, at_daemon = 0, -1
@@ -210,7 +210,7 @@ def test_a_gigabyte_on_stderr_costs_neither_memory_nor_the_daemons_disk(
         client.close()
     row = panda.store.job(job)
     assert (row.exit_code, row.pilot_error[0]) == (7, 1305), text
-    print(f"\npeak memory of the pilot {peak_kb / 1024:.0f} MB, with the daemon {at_daemon} bytes")
+    sys.stdout.write(f"\npeak of the pilot {peak_kb / 1024:.0f} MiB, kept by the daemon {at_daemon} bytes\n")
     (kept,) = (tmp_path / "home").rglob("payload.stderr")
     assert kept.stat().st_size == GIGABYTE
     assert 0 < peak_kb < 90 * 1024
@@ -227,7 +227,7 @@ def resident_peak_kb(pid: int) -> int:
 
 
 def kept_by_daemon(client: docker.APIClient, container: str) -> int:
-    """Bytes of files that the daemon keeps of a container, its file system not counted; -1 if not ours to see."""
+    """Bytes the daemon keeps beside a container's file system; -1 if not ours to see."""
     folder = Path(client.info()["DockerRootDir"]) / "containers" / container
     if not folder.is_dir():
         return -1

@@ -20,11 +20,12 @@ def process(
     state: str = "S",
     cpu: tuple[int, int, int, int] = (0, 0, 0, 0),
     mark: str = "",
+    pages: int = 30,
 ) -> None:
     """Write what the kernel says of one process."""
     folder = proc / str(pid)
     folder.mkdir(parents=True, exist_ok=True)
-    fields = [state, ppid, sid, sid, 0, -1, 0, 0, 0, 0, 0, *cpu, 20, 0, 2, 0, start, 1000, 30, 0, 0]
+    fields = [state, ppid, sid, sid, 0, -1, 0, 0, 0, 0, 0, *cpu, 20, 0, 2, 0, start, 1000, pages, 0, 0]
     (folder / "stat").write_text(f"{pid} (a ) b) {' '.join(map(str, fields))}\n")
     (folder / "statm").write_text("100 30 10 1 0 1 0\n")
     (folder / "io").write_text("rchar: 5\nwchar: 6\nsyscr: 1\nread_bytes: 7\nwrite_bytes: 8\n")
@@ -74,13 +75,21 @@ def test_a_stranger_is_looked_at_once_unless_with_care(tmp_path: Path) -> None:
 
 def test_sums(tmp_path: Path) -> None:
     process(tmp_path, 10, sid=10, cpu=(1 * TICK, 2 * TICK, 3 * TICK, 4 * TICK))
-    process(tmp_path, 11, ppid=10, sid=10, cpu=(5 * TICK, 0, 0, 0))
+    process(tmp_path, 11, ppid=10, sid=10, cpu=(5 * TICK, 0, 0, 0), pages=29)
     stats = ProcessTree(10, "m", 100, proc=tmp_path).stats()
     assert (stats.cpu_s, stats.processes, stats.threads) == (15.0, 2, 4)
     assert (stats.rss, stats.vmem) == (2 * 20 * PAGE, 2000)
     assert (stats.pss, stats.swap) == (2 * 12 * 1024, 2 * 3 * 1024)
     assert (stats.rchar, stats.wchar, stats.read_bytes, stats.write_bytes) == (10, 12, 14, 16)
     assert stats.source == "proc"
+
+
+def test_memory_that_a_child_borrows_until_its_exec_counts_once(tmp_path: Path) -> None:
+    process(tmp_path, 10, sid=10, cpu=(1 * TICK, 0, 0, 0))
+    process(tmp_path, 11, ppid=10, sid=10, cpu=(5 * TICK, 0, 0, 0))
+    stats = ProcessTree(10, "m", 100, proc=tmp_path).stats()
+    assert (stats.rss, stats.vmem, stats.pss) == (20 * PAGE, 1000, 12 * 1024)
+    assert (stats.cpu_s, stats.processes) == (6.0, 2)
 
 
 def test_cpu_time_never_goes_back(tmp_path: Path) -> None:
