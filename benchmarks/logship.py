@@ -9,7 +9,8 @@ client library's CloudLoggingHandler behind a plain tail), `floor` (read, parse 
 level and time, splice; no network and no promise) and `splice` (the same,
 posted and forgotten); given a checkout `pilot3` (its RealTimeLogger, which has
 10 s after the payload's end, as a stage-out might take), and given a binary
-`fluent` (tail with positions in a database, JSON parser, HTTP output each 0.2 s). Each runs in a process of its own
+`fluent` (Fluent Bit: tail with positions in a database, JSON parser, HTTP output
+each 0.2 s). Each runs in a process of its own
 against a server that only stores; lost, repeated and late are judged
 afterwards from what the server has stored.
 
@@ -18,6 +19,7 @@ CPU seconds are of the contestant's process alone, from its first record on.
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -220,7 +222,9 @@ def pilot3(path: Path, url: str, ended: threading.Event) -> Run:
     from google.cloud import logging as cloud_logging
 
     # It takes no endpoint: the client that it makes is one that knows ours.
-    cloud_logging.Client = lambda: _library_client(url)
+    client = _library_client(url)
+    cloud_logging.Client = lambda: client
+    importlib.import_module("pilot.info")  # first, or its modules import each other in a circle
     from pilot.util.realtimelogger import get_realtime_logger
 
     job = SimpleNamespace(taskid="77", jobid="4242", requestid=5, workdir=str(path.parent), state="running")
@@ -275,7 +279,10 @@ def fluent(path: Path, url: str, ended: threading.Event) -> Run:
 
     def read_to() -> int:
         with contextlib.closing(sqlite3.connect(folder / "offsets.db", timeout=5)) as db:
-            found = db.execute("select max(offset) from in_tail_files").fetchone()
+            try:
+                found = db.execute("select max(offset) from in_tail_files").fetchone()
+            except sqlite3.OperationalError:  # it has only begun
+                return 0
         return int(found[0] or 0)
 
     def run() -> None:

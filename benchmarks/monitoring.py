@@ -235,7 +235,10 @@ def beside(args: argparse.Namespace) -> None:
         f"i=0; while [ $i -lt {args.files} ]; do echo > file$i; i=$((i+1)); done;"
         " while :; do i=$((i+1)); [ $((i % 1000000)) = 0 ] && echo $i; done"
     )
-    cases = [("pilot, sleeping payload", None, "exec sleep 900"), ("pilot, busy payload", None, busy)]
+    cases: list[tuple[str, Path | None, str]] = [
+        ("pilot, sleeping payload", None, "exec sleep 900"),
+        ("pilot, busy payload", None, busy),
+    ]
     if args.pilot3 is not None:
         cases += [
             (f"pilot3, {kind} payload", args.pilot3, cases[n][2])

@@ -1,6 +1,6 @@
-"""The server is away for ten minutes, in the middle of a job and at its end: what becomes of the job?
+"""The server is away for ten minutes, in the middle of a job and at its end.
 
-    python benchmarks/outage.py [--scale 100] [--outage 600] [--at middle|end] [--kind reset ...]
+    python benchmarks/outage.py [--scale 100] [--outage 600] [--at end] [--kind reset]
 
 For each kind of outage and each of the two moments a real pilot process runs
 one job against the embedded PanDA server, over real HTTP, with all its retries.
@@ -216,7 +216,7 @@ def most_updates(outage_s: float) -> int:
 
 
 def most_finals(outage_s: float, *, trials: int = 4000) -> int:
-    """Attempts at a final report during an outage that one pilot of a thousand exceeds."""
+    """Attempts at a final report that one pilot of a thousand exceeds."""
     counts = []
     for _ in range(trials):
         left, attempts = outage_s, 0
@@ -240,10 +240,7 @@ def main(argv: Sequence[str]) -> int:
     random.seed(1)
     print(f"{'outage':16} {'at':7} {'state':10} {'finals':>6} {'requests':>9} {'allowed':>8}")
     wrong = 0
-    with (
-        tempfile.TemporaryDirectory(prefix="outage-") as folder,
-        ThreadPoolExecutor(options.parallel) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.parallel) as pool:
         outages = [
             Outage(Path(folder) / f"{kind}-{at}", kind, at, scale=options.scale, outage_s=options.outage)
             for kind in options.kind

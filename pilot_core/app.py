@@ -36,6 +36,7 @@ from pilot_core.experiments.rubin import RubinExperiment
 from pilot_core.info.contract import Information
 from pilot_core.info.cric import CricInformation
 from pilot_core.info.fetch import HttpFetch
+from pilot_core.jobfiles import JobFiles
 from pilot_core.jobs.contract import JobSource
 from pilot_core.jobs.pull import PullSource
 from pilot_core.jobs.pushed import PushedSource
@@ -54,7 +55,6 @@ from pilot_core.model.codes import ErrorCode, exit_code
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
-from pilot_core.model.report import FileReport
 from pilot_core.monitor.container import ContainerMonitor
 from pilot_core.monitor.disk import DiskMonitor, TreeMonitor
 from pilot_core.monitor.node import describe_node
@@ -69,9 +69,6 @@ from pilot_core.server.contract import JobRequest, Server
 from pilot_core.server.harvester import HARVESTER_NAMES, PILOT3_NAMES, HarvesterServer
 from pilot_core.server.renewing import RenewingServer
 from pilot_core.server.silent import SilentServer
-from pilot_core.storage.contract import CopyTool
-from pilot_core.storage.destination import Destination, choose_endpoint, destination
-from pilot_core.storage.logs import LogUploader
 from pilot_core.storage.tools import COPYTOOLS
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
@@ -84,9 +81,6 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
     "rubin": lambda names: RubinExperiment(pass_environment=names),
     "generic": lambda names: GenericExperiment(pass_environment=names),
 }
-
-#: Activities for logs, the first that the queue knows counts (pilot3's order).
-LOG_ACTIVITIES = ("pl", "write_lan", "w")
 
 #: Signals that end the pilot, with the code and name the server sees. SIGSEGV
 #: and SIGBUS are not among them: after those no Python code can be trusted, and
@@ -190,7 +184,13 @@ class Pilot:
         self.server: Server = self._connect()
         fetch = HttpFetch(clock=clock, ca_file=config.info.ca_file, ca_path=config.info.ca_path)
         self.information: Information = CricInformation(config.info, clock=clock, fetch=fetch)
-        self._copytools: dict[str, CopyTool] = {}
+        self.files = JobFiles(
+            lambda name, budget: self.information.storage(name, budget=budget),
+            tools=COPYTOOLS,
+            config=config.storage,
+            monitor=config.monitor,
+            clock=clock,
+        )
         self._signals = 0
         self._born = clock.monotonic()
         self._ledger = Ledger(config.worker.home)
@@ -270,11 +270,12 @@ class Pilot:
             node=self.node,
             owner=lambda: self.engines.labels,
             engine_for=self.engines.engine_for,
+            stage_in=self.files.stage_in,
             shipper_for=self._shipper,
             watch_for=self._watch,
             wrapper_for=self._wrapper,
-            log_prefix_for=self._log_place,
-            uploader_for=self._uploader,
+            log_prefix_for=self.files.log_place,
+            uploader_for=self.files.uploader,
             debug_output=debug_output,
             alive=Pulse(self.config.worker.home, self.clock).beat,
             why=self._why,
@@ -412,78 +413,17 @@ class Pilot:
             clock=self.clock,
         )
 
-    # --- storage ------------------------------------------------------------
-
-    def _log_destination(self, job: Job, queue: Queue, budget: Budget) -> Destination:
-        asked = job.log.endpoint if job.log is not None else ""
-        endpoint = choose_endpoint(queue, LOG_ACTIVITIES, asked=asked)
-        storage = self.information.storage(endpoint.name, budget=budget)
-        return destination(
-            queue,
-            storage,
-            activities=LOG_ACTIVITIES,
-            dataset=job.log.dataset if job.log is not None else "",
-            panda_id=job.panda_id,
-            available=COPYTOOLS,
-            own_folder=True,
-        )
-
-    def _log_place(self, job: Job, queue: Queue, budget: Budget) -> tuple[str, str]:
-        try:
-            place = self._log_destination(job, queue, budget)
-        except PilotError as err:
-            log.warning("no place for the logs: %s", err)
-            return "", ""
-        return place.prefix, place.copytool
-
-    def _uploader(self, copytool: str, prefix: str, paths: JobPaths) -> LogUploader:
-        """Stores logs; the names may come from a ledger that another version wrote."""
-        if copytool not in COPYTOOLS:
-            raise StorageError(f"there is no copytool {copytool!r}", ErrorCode.UNKNOWNCOPYTOOL)
-        if copytool not in self._copytools:
-            # One tool of a kind per pilot: it keeps its connections from job to job.
-            self._copytools[copytool] = COPYTOOLS[copytool](self.config.storage, self.clock)
-        return LogUploader(
-            self._copytools[copytool],
-            prefix,
-            clock=self.clock,
-            roots=(paths.work, paths.shared),
-            cap_bytes=self.config.storage.cap_bytes,
-        )
+    # --- after the payload --------------------------------------------------
 
     def _wrapper(
         self, job: Job, queue: Queue, paths: JobPaths, shipper: LogShipper | None, budget: Budget
     ) -> Wrapper:
         uploader, problem, place = None, None, None
         try:
-            place = self._log_destination(job, queue, budget.part(STORAGE_DATA_S, "storage data"))
-            uploader = self._uploader(place.copytool, place.prefix, paths)
+            place = self.files.log_destination(job, queue, budget)
+            uploader = self.files.uploader(place.copytool, place.prefix, paths)
         except PilotError as err:
             problem = StorageError(err.diag, err.code)
-
-        def bundle(budget: Budget) -> FileReport:
-            # Only now: a pilot that watches a payload does without the 1 MB of it.
-            from pilot_core.storage.bundle import make_bundle
-
-            assert job.log is not None
-            assert place is not None
-            made = make_bundle(
-                paths.work,
-                paths.home / f"{job.panda_id}.{job.log.lfn}",
-                top=f"tarball_PandaJob_{job.panda_id}_{queue.name}",
-                budget=budget,
-                roots=(paths.shared,),
-            )
-            made.path.unlink(missing_ok=True)
-            return FileReport(
-                lfn=job.log.lfn,
-                guid=job.log.guid,
-                size=made.size,
-                adler32=made.adler32,
-                surl=place.prefix,
-                endpoint=place.endpoint,
-            )
-
         return Wrapper(
             job,
             paths,
@@ -491,7 +431,8 @@ class Pilot:
             shipper=shipper,
             uploader=uploader,
             no_storage=problem,
-            bundle=bundle,
+            bundle=lambda part: None if place is None else self.files.bundle(job, queue, paths, place, part),
+            stage_out=lambda part: self.files.stage_out(job, queue, paths, part),
             config=self.config.wrapup,
         )
 

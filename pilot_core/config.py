@@ -248,6 +248,7 @@ class PayloadConfig:
     base_urls: tuple[str, ...] = ()
     grace_s: float = 10.0
     fetch_s: float = 120.0
+    stagein_s: float = 7_200.0
     pull_s: float = 1_800.0
     network: str = "host"
     ca_file: Path | None = None
@@ -347,8 +348,8 @@ class WrapupConfig:
 
     Attributes
     ----------
-    drain_s, upload_s
-        Last log records; upload of the log files.
+    drain_s, upload_s, stageout_s
+        Last log records; upload of the log files; the payload's outputs.
     final_s
         Final report: tried for as long as a server outage may last.
     preempt_s
@@ -362,6 +363,7 @@ class WrapupConfig:
 
     drain_s: float = 30.0
     upload_s: float = 900.0
+    stageout_s: float = 7_200.0
     final_s: float = 4 * 3_600.0
     preempt_s: float = 9.0
     hasty_s: float = 3.0

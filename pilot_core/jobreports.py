@@ -112,7 +112,7 @@ class JobReports:
         ended = self._payload.ended_s or now
         return (
             round(self._taken_s - self._asked_s),
-            0,
+            round(self._payload.stagein_s),
             round(ended - started) if started else 0,
             round(now - ended),
             0,

@@ -99,6 +99,7 @@ class JobRun:
             paths,
             experiment=tools.experiment,
             engine_for=tools.engine_for,
+            stage_in=lambda folder, budget: tools.stage_in(job, queue, folder, budget),
             labels=self._labels,
             realtime_files=config.realtime.files,
             config=config.payload,
@@ -329,7 +330,9 @@ class JobRun:
         self._wrapper = self._tools.wrapper_for(
             self._job, self._queue, self._paths, self._shipper, self._steps
         )
-        self._wrapped = result = self._wrapper.run(self._steps, hurried=hurried)
+        self._wrapped = result = self._wrapper.run(
+            self._steps, hurried=hurried, succeeded=self._payload.succeeded
+        )
         self._tell(machine.WrappedUp(result.code, result.diag))
 
     def _deliver(self, scope: Scope, action: object) -> None:

@@ -4,6 +4,7 @@ by `app.py`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from container.contract import Container, Engine
 from pilot_core import machine
@@ -52,6 +53,8 @@ class JobTools:
     ----------
     engine_for
         Engine for a kind of payload; NodeError if there is none.
+    stage_in
+        Fetches a job's inputs into a folder.
     shipper_for
         Real-time log shipper of a job and its sink, or None if it is off.
     watch_for
@@ -80,6 +83,7 @@ class JobTools:
     node: Node
     owner: Callable[[], Mapping[str, str]]
     engine_for: Callable[[PayloadKind], Engine]
+    stage_in: Callable[[Job, Queue, Path, Budget], None]
     shipper_for: Callable[[Job, JobPaths], tuple[LogShipper, Sink] | None]
     watch_for: Callable[[Job, Queue, JobPaths, Container, float], Watch]
     wrapper_for: Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]

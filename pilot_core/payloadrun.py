@@ -67,6 +67,8 @@ class PayloadRun:
     ----------
     engine_for
         The engine for a kind of payload; raises NodeError if this node has none.
+    stage_in
+        Fetches the job's inputs into a folder; raises StorageError.
     tell
         Where events go.
     """
@@ -79,6 +81,7 @@ class PayloadRun:
         *,
         experiment: Experiment,
         engine_for: Callable[[PayloadKind], Engine],
+        stage_in: Callable[[Path, Budget], None],
         labels: Mapping[str, str],
         realtime_files: tuple[str, ...],
         config: PayloadConfig,
@@ -90,6 +93,7 @@ class PayloadRun:
         self._paths = paths
         self._experiment = experiment
         self._engine_for = engine_for
+        self._stage_in = stage_in
         self._labels = labels
         self._realtime_files = realtime_files
         self._config = config
@@ -99,6 +103,8 @@ class PayloadRun:
         self._given_up: ContainerExit | None = None
         self.container: Container | None = None
         self.exit: ContainerExit | None = None
+        self.succeeded = False
+        self.stagein_s = 0.0
         self.started_s: float | None = None
         self.ended_s: float | None = None
         # The same by a clock that nobody sets.
@@ -147,6 +153,7 @@ class PayloadRun:
             log.exception("waiting for the payload failed")
             self.stop(0.0)
             result = PayloadResult(137, ErrorCode.PAYLOADEXECUTIONEXCEPTION, f"{type(err).__name__}: {err}")
+        self.succeeded = result.code is ErrorCode.NONE
         self._remove(container)
         self._tell(Exited(result))
 
@@ -162,6 +169,12 @@ class PayloadRun:
         except OSError as err:
             code = ErrorCode.NOLOCALSPACE if err.errno == errno.ENOSPC else ErrorCode.MKDIR
             raise NodeError(f"{err.filename}: {err.strerror or err}", code) from err
+        if self._job.inputs:
+            began = self._clock.monotonic()
+            budget = Budget(self._clock, self._config.stagein_s, "stage-in")
+            self._stage_in(self._folder(payload), budget)
+            self.stagein_s = self._clock.monotonic() - began
+            self._check_cancelled()
         if payload.script_url:
             self._fetch(payload)
         self._check_cancelled()

@@ -326,6 +326,12 @@ SETTINGS: tuple[Setting, ...] = (
     # wrap-up
     Setting("wrapup.drain_s", "last log records", text.seconds, flags=("--drain-timeout",), unit="s"),
     Setting("wrapup.upload_s", "upload of logs", text.seconds, flags=("--upload-timeout",), unit="s"),
+    Setting(
+        "wrapup.stageout_s", "the payload's outputs", text.seconds, flags=("--stageout-timeout",), unit="s"
+    ),
+    Setting(
+        "payload.stagein_s", "the payload's inputs", text.seconds, flags=("--stagein-timeout",), unit="s"
+    ),
     Setting("wrapup.final_s", "final report", text.seconds, flags=("--final-timeout",), unit="s"),
     Setting(
         "wrapup.preempt_s",

@@ -69,6 +69,9 @@ class Wrapper:
         then says why).
     bundle
         Makes `log.tgz` and returns its report; may raise StorageError.
+    stage_out
+        Stores the payload's outputs: reports of the stored ones, and what
+        failed.
     """
 
     def __init__(
@@ -80,7 +83,8 @@ class Wrapper:
         shipper: LogShipper | None,
         uploader: LogUploader | None,
         no_storage: StorageError | None,
-        bundle: Callable[[Budget], FileReport],
+        bundle: Callable[[Budget], FileReport | None],
+        stage_out: Callable[[Budget], tuple[tuple[FileReport, ...], StorageError | None]],
         config: WrapupConfig,
     ) -> None:
         self._job = job
@@ -90,12 +94,13 @@ class Wrapper:
         self._uploader = uploader
         self._no_storage = no_storage
         self._bundle = bundle
+        self._stage_out = stage_out
         self._config = config
         self._packed: FileReport | None = None
         self._left_over: tuple[Path, ...] = ()
         self.result = WrapUpResult()
 
-    def run(self, whole: Budget, *, hurried: bool) -> WrapUpResult:
+    def run(self, whole: Budget, *, hurried: bool, succeeded: bool) -> WrapUpResult:
         """All steps; never raises.
 
         Parameters
@@ -104,10 +109,13 @@ class Wrapper:
             Time for all of it; shortened from outside when the pilot is killed.
         hurried
             The pilot was being killed before this began.
+        succeeded
+            The payload did: only then are its outputs worth storing.
         """
         config = self._config
         steps: tuple[tuple[Callable[[Budget], None], float], ...] = (
             (self._drain, config.drain_s),
+            *(((self._outputs, config.stageout_s),) if succeeded and self._job.outputs else ()),
             (self._pack, config.upload_s),
             (self._store, config.upload_s),
         )
@@ -147,6 +155,11 @@ class Wrapper:
         if counts.left_bytes or counts.rejected:
             log.error("real-time log incomplete: %s", counts)
 
+    def _outputs(self, budget: Budget) -> None:
+        self.result.files, problem = self._stage_out(budget)
+        if problem is not None:
+            raise problem
+
     def _pack(self, budget: Budget) -> None:
         if self._uploader is not None and self._job.log is not None:
             self._packed = self._bundle(budget)
@@ -165,7 +178,7 @@ class Wrapper:
         if stored is not None:
             self.result.log_url = stored.public_url or stored.url
         if self._packed is not None and not upload.failed:
-            self.result.files = (self._packed,)
+            self.result.files += (self._packed,)
 
 
 def replace_diag(err: StorageError, diag: str) -> StorageError:

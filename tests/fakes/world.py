@@ -1,4 +1,4 @@
-"""The whole pilot in memory: real wiring, real threads, fakes where it touches the world.
+"""The whole pilot in memory: real wiring and threads, fakes where it touches the world.
 
 A `World` holds what outlives a pilot (server, engine, queue and storage data,
 stored files, log records) and the clock; `run` lets one pilot live in it to
@@ -20,7 +20,7 @@ from container.labels import NAME_LABEL
 from container.reaper import BOOT_LABEL, OWNER_LABEL
 from container.spec import ContainerSpec
 from pilot_core.agent import Agent, AgentEvent
-from pilot_core.app import Engines, Pilot
+from pilot_core.app import Pilot
 from pilot_core.base.budget import Budget
 from pilot_core.base.redact import Redactor
 from pilot_core.compile import FAMILY
@@ -35,7 +35,9 @@ from pilot_core.config import (
     ServerConfig,
     WorkerConfig,
 )
+from pilot_core.engines import Engines
 from pilot_core.errors import ServerRefused, ServerUnreachable, SetupError, StorageError
+from pilot_core.jobfiles import JobFiles
 from pilot_core.jobtools import Drain, Signal
 from pilot_core.ledger import FILE_NAME, HeldJob, Ledger
 from pilot_core.local.definition import make
@@ -186,7 +188,7 @@ class World:
         return Ledger(self.home).held()
 
     def bury(self) -> None:
-        """Make the ledger's writer a dead process: the next pilot here is another one."""
+        """Make the ledger's writer a dead process: the next pilot is another one."""
         path = self.home / FILE_NAME
         document = json.loads(path.read_text())
         document["held"]["pid_ticks"] = 1
@@ -264,7 +266,13 @@ class PilotInWorld(Pilot):
         self.inbox = inbox
         self.engines = _engines(world)
         self.information = world.information
-        self._copytools = {"gs": world.tool}
+        self.files = JobFiles(
+            lambda name, budget: world.information.storage(name, budget=budget),
+            tools={"gs": lambda _config, _clock: world.tool},
+            config=world.config.storage,
+            monitor=world.config.monitor,
+            clock=world.clock,
+        )
         self.agent = Agent(
             config=world.config,
             tools=self._tools(),

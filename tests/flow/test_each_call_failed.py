@@ -1,4 +1,4 @@
-"""Every call of every contract fails in turn, once and for good: no job is ever lost by it.
+"""Every call of every contract fails in turn, once and for good: no job is lost by it.
 
 The list is made from the contracts, so that a new method is in it by itself.
 """
@@ -101,13 +101,13 @@ def test_calls_that_the_pilot_does_not_make(call: str, tmp_path: Path) -> None:
 
 
 def check_nothing_lost(world: World) -> None:
-    """The server has one final state, or the ledger holds the report, or nobody took the job."""
+    """One final state, or a report in the ledger, or nobody took the job."""
     row = world.server.store.job(world.ids[0])
     finals = [
         u.status for u in world.server.store.updates(row.panda_id) if u.status in ("finished", "failed")
     ]
     held = world.held()
-    if row.status in ("activated",):
+    if row.status == "activated":
         assert held is None
         assert not finals
         return

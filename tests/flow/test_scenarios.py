@@ -1,9 +1,12 @@
-"""Whole lives of a pilot, one folder each: `job.json` says what happens, `expected.json` how it ends.
+"""Whole lives of a pilot, one folder each.
+
+`job.json` says what happens, `expected.json` how it ends.
 
 `job.json`: `jobs` (keys of a definition; `payload` for the engine's fake),
 `queue`, `settings`, `twists`, `lives` (pilots one after the other, 1 if
-missing), `rest` (seconds until a call that was given up comes back), `pushed` (text or object of pandaJobData.out; `#ID` stands for the
-first job's id), `transformations` (path to status and text, served over HTTP;
+missing), `rest` (seconds until a call that was given up comes back), `pushed`
+(text of pandaJobData.out, or `#JOB` for the first job), `transformations` (path
+to status and text, served over HTTP;
 `#URL` stands for where). `expected.json`: see `look`.
 """
 

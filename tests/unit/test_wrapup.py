@@ -44,6 +44,7 @@ def wrapper(tool: FakeTool, paths: JobPaths, bundle: Callable[[Budget], FileRepo
         uploader=LogUploader(tool, PREFIX, clock=CLOCK, roots=(paths.work, paths.shared)),
         no_storage=None,
         bundle=bundle,
+        stage_out=lambda _: ((), None),
         config=WrapupConfig(),
     )
 
@@ -58,7 +59,7 @@ def no_room(_: Budget) -> FileReport:
 
 def test_logs_are_stored_although_the_bundle_could_not_be_made(paths: JobPaths) -> None:
     tool = FakeTool()
-    found = wrapper(tool, paths, no_room).run(whole(), hurried=False)
+    found = wrapper(tool, paths, no_room).run(whole(), hurried=False, succeeded=True)
     assert {PREFIX + "pilotlog.txt", PREFIX + "payload.stdout"} <= set(tool.objects)
     assert (found.code, found.diag, found.files) == (ErrorCode.NOLOCALSPACE, "no space for the bundle", ())
     assert found.log_url
@@ -66,7 +67,7 @@ def test_logs_are_stored_although_the_bundle_could_not_be_made(paths: JobPaths) 
 
 def test_a_job_in_a_hurry_packs_nothing(paths: JobPaths) -> None:
     tool = FakeTool()
-    found = wrapper(tool, paths, no_room).run(whole(), hurried=True)
+    found = wrapper(tool, paths, no_room).run(whole(), hurried=True, succeeded=False)
     assert not found.problems
     assert PREFIX + "pilotlog.txt" in tool.objects
 
@@ -75,7 +76,7 @@ def test_what_failed_is_tried_once_more_at_the_end(paths: JobPaths) -> None:
     tool = FakeTool()
     tool.fail[PREFIX + "payload.stdout"] = StorageError("bucket gone")
     wrapped = wrapper(tool, paths, lambda _: PACKED)
-    assert wrapped.run(whole(), hurried=False).files == ()
+    assert wrapped.run(whole(), hurried=False, succeeded=True).files == ()
     tool.fail.clear()
     (paths.log).write_text("the end")
     wrapped.store_last_log(whole())

@@ -141,7 +141,7 @@ def in_cluster(facts: PodFacts, ask: Callable[[str], str]) -> PodFacts:
 
 
 def _metadata(name: str) -> str:
-    """One value of the metadata server, by Google's library; one attempt of `_METADATA_S`."""
+    """One value of the metadata server, by Google's library; asked once."""
     from google.auth import exceptions
     from google.auth.compute_engine import _metadata as server
     from google.auth.transport.requests import Request
