@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-rubin test lint types tarball image wheel clean
+.PHONY: help run run-rubin test soak lint types tarball image wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,6 +25,9 @@ run-rubin: $(STAMP) ## the same with a real Rubin payload (pipetask)
 
 test: $(STAMP) ## every test this machine can run
 	$(BIN)/python -m pytest $(TESTS)
+
+soak: $(STAMP) ## a million generated cases for the log shipper
+	PILOT_SOAK=1000000 $(BIN)/python -m pytest --timeout 0 tests/unit/logship/test_delivery_property.py
 
 $(VENV)/.lint: $(STAMP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lint]'

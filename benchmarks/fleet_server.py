@@ -27,6 +27,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from pilot_core.base.budget import Budget
 from pilot_core.config import HeartbeatConfig, JobsConfig, ServerConfig, WrapupConfig
 from pilot_core.errors import ServerError

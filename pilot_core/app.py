@@ -354,7 +354,9 @@ class Pilot:
             request_id=job.request_id,
         )
         try:
-            sink = make_sink(parse_target(realtime.server), realtime.logname, self._facts())
+            sink = make_sink(
+                parse_target(realtime.server), realtime.logname, self._facts(), job.pilot_secrets
+            )
         except ValueError as err:
             log.error("real-time logging is off: %s", err)
             return None

@@ -92,7 +92,9 @@ class GenericExperiment:
         """
         if exit_code == 0:
             return PayloadResult(exit_code=0)
-        exe_code, exe_diag = _error_report(paths.work / ERROR_REPORT)
+        # Where the payload runs: the shared folder, if it came as an image.
+        reports = (_error_report(folder / ERROR_REPORT) for folder in (paths.work, paths.shared))
+        exe_code, exe_diag = next((report for report in reports if report != (0, "")), (0, ""))
         outputs = (tail_bytes(path, TAIL_BYTES) for path in (paths.stderr, paths.stdout))
         reason = exe_diag or find_reason(exit_code, outputs)
         code = ErrorCode.PAYLOADOUTOFMEMORY if out_of_memory else ErrorCode.PAYLOADEXECUTIONFAILURE
