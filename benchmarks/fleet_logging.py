@@ -1,4 +1,5 @@
-"""Very many pilots, one project's quota: what arrives when, what an operator sees.
+"""Very many pilots, one project's quota: what arrives when, what an operator
+sees.
 
     python benchmarks/fleet_logging.py [--pilots 200000] [--minutes 20]
                                        [--requests 120000] [--megabytes 4800]
@@ -38,7 +39,9 @@ MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
 
 @dataclass(slots=True)
 class Service:
-    """Cloud Logging's write quota of one project and region, a minute at a time."""
+    """Cloud Logging's write quota of one project and region, a minute at a
+    time.
+    """
 
     requests: int
     volume: int

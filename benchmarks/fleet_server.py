@@ -1,6 +1,7 @@
 """A thousand pilots and one server that was away: how hard do they come back?
 
-    python benchmarks/fleet_server.py [--pilots 1000] [--outage 600] [--job 3600]
+    python benchmarks/fleet_server.py [--pilots 1000] [--outage 600] [--job
+    3600]
 
 Each pilot is the real conversation: `PandaServer` with its retries, the
 heartbeat's thread body, `PullSource`, `deliver`; only the line to the server
@@ -47,7 +48,8 @@ BIN_S = 60.0
 WARM_UP_S = 4 * 3600.0
 BEFORE_S = 3 * 3600.0
 AFTER_S = 3600.0
-#: Between a pilot's end and the start of the one that Harvester sends in its place.
+#: Between a pilot's end and the start of the one that Harvester sends in its
+#: place.
 REPLACED_S = (60.0, 300.0)
 JOB = (
     b'{"success":true,"message":"","data":{"StatusCode":0,'
@@ -89,7 +91,9 @@ class PilotClock:
 
 @dataclass(slots=True)
 class Line:
-    """Stands in for `Http`: notes each request; answers unless the server is away."""
+    """Stands in for `Http`: notes each request; answers unless the server is
+    away.
+    """
 
     clock: PilotClock
     away: tuple[float, float]

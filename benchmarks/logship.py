@@ -5,11 +5,13 @@
                                  [--gigabyte] [--pilot3 DIR] [--fluent-bit BIN]
 
 Contestants: `ours` (the pilot's shipper, every guarantee on), `handler` (the
-client library's CloudLoggingHandler behind a plain tail), `floor` (read, parse for
+client library's CloudLoggingHandler behind a plain tail), `floor` (read, parse
+for
 level and time, splice; no network and no promise) and `splice` (the same,
 posted and forgotten); given a checkout `pilot3` (its RealTimeLogger, which has
 10 s after the payload's end, as a stage-out might take), and given a binary
-`fluent` (Fluent Bit: tail with positions in a database, JSON parser, HTTP output
+`fluent` (Fluent Bit: tail with positions in a database, JSON parser, HTTP
+output
 each 0.2 s). Each runs in a process of its own
 against a server that only stores; lost, repeated and late are judged
 afterwards from what the server has stored.
@@ -377,7 +379,9 @@ def _process(*arguments: str) -> Any:
 
 
 def measure(name: str, records: int, rate: int) -> Result:
-    """Write `records` at `rate` a second (0: all before the start); what arrives?"""
+    """Write `records` at `rate` a second (0: all before the start); what
+    arrives?
+    """
     with tempfile.TemporaryDirectory(prefix="logship-") as folder:
         path, spool = Path(folder, "payload-log.json"), Path(folder, "spool")
         path.touch()

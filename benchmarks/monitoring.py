@@ -1,11 +1,13 @@
 """CPU and memory that the pilot spends on watching a payload.
 
-    python benchmarks/monitoring.py [--seconds 60] [--files 5000] [--processes 200] [--pilot3 FOLDER]
+    python benchmarks/monitoring.py [--seconds 60] [--files 5000] [--processes
+    200] [--pilot3 FOLDER]
 
 Three measurements, each removed again at its end:
 
 * a look: the monitors of a real job on a tree of files and sleeping processes,
-  in this process. The looks are `--pause` seconds apart instead of 30; the walk
+  in this process. The looks are `--pause` seconds apart instead of 30; the
+  walk
   through the files is told that 30 s have passed.
 * the real pilot beside a sleeping payload, and beside a busy one with as many
   files, for `--seconds` each, with the settings of production: its CPU time,
@@ -124,7 +126,9 @@ def look(args: argparse.Namespace) -> float:
 
 @dataclass(frozen=True)
 class Counters:
-    """What a process has used until now; MB, seconds, and the newest pid of its namespace."""
+    """What a process has used until now; MB, seconds, and the newest pid of
+    its namespace.
+    """
 
     time_s: float
     own_s: float
@@ -159,7 +163,9 @@ def counters(pid: int, *, namespace: bool) -> Counters:
 
 
 def ours(url: str, home: Path) -> list[str]:
-    """Our pilot's command line; with `--engine process`, since it may run in a pid namespace."""
+    """Our pilot's command line; with `--engine process`, since it may run in a
+    pid namespace.
+    """
     options = ["-q", "LOCAL", "-j", "managed", "-i", "PR", "--pilot-user", "rubin", "-t", "-d"]
     options += ["--url", url, "--harvester-submit-mode", "PULL", "--engine", "process"]
     return [sys.executable, "-m", "pilot_core", *options, "--shared-root", str(home / "shared")]
@@ -179,7 +185,9 @@ def pilot3(folder: Path, url: str) -> list[str]:
 def measure(
     name: str, command: Sequence[str], panda: LocalPanda, home: Path, args: argparse.Namespace
 ) -> None:
-    """Run a pilot until its payload has settled, then watch it; prints one line."""
+    """Run a pilot until its payload has settled, then watch it; prints one
+    line.
+    """
     namespace = os.geteuid() == 0 and shutil.which("unshare") is not None
     before = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if namespace else []
     environment = {
@@ -210,7 +218,8 @@ def measure(
     except TimeoutError as err:
         print(f"{name}: {err}; see the end of its output:\n{(home / 'stdout.log').read_text()[-1500:]}")
     finally:
-        # The payload is below it: with the namespace, or with the pilot's own end.
+        # The payload is below it: with the namespace, or with the pilot's own
+        # end.
         process.send_signal(signal.SIGKILL if namespace else signal.SIGTERM)
         process.wait(30)
 
@@ -230,7 +239,9 @@ def show(name: str, first: Counters, last: Counters, *, namespace: bool) -> None
 
 
 def beside(args: argparse.Namespace) -> None:
-    """Our pilot beside a sleeping and a busy payload, and pilot3 if there is one."""
+    """Our pilot beside a sleeping and a busy payload, and pilot3 if there is
+    one.
+    """
     busy = (
         f"i=0; while [ $i -lt {args.files} ]; do echo > file$i; i=$((i+1)); done;"
         " while :; do i=$((i+1)); [ $((i % 1000000)) = 0 ] && echo $i; done"

@@ -1,9 +1,11 @@
 """The server is away for ten minutes, in the middle of a job and at its end.
 
-    python benchmarks/outage.py [--scale 100] [--outage 600] [--at end] [--kind reset]
+    python benchmarks/outage.py [--scale 100] [--outage 600] [--at end] [--kind
+    reset]
 
 For each kind of outage and each of the two moments a real pilot process runs
-one job against the embedded PanDA server, over real HTTP, with all its retries.
+one job against the embedded PanDA server, over real HTTP, with all its
+retries.
 Only its clock is another: each second is `scale` times shorter, so that ten
 minutes last six seconds. (Read timeouts are real and divided likewise.)
 
@@ -136,8 +138,9 @@ class Outage:
     def run(self) -> Case:
         self._panda.start()
         try:
-            # In the middle: half an outage before and after it. At the end: the
-            # payload ends a quarter of the outage after the server went away.
+            # In the middle: half an outage before and after it. At the end:
+            # the payload ends a quarter of the outage after the server went
+            # away.
             length_s = self._outage_s * (2.5 if self._at == "middle" else 0.75) / self._scale
             script = f"{self._panda.url}/trf/bash-c-enc"
             job = self._panda.store.submit(
@@ -181,7 +184,8 @@ class Outage:
         row = self._panda.store.job(job)
         updates = self._panda.store.updates(job)
         finals = [u for u in updates if u.status in ("finished", "failed")]
-        # A final report that the server knows already is answered, not stored again.
+        # A final report that the server knows already is answered, not stored
+        # again.
         accepted = {u.status for u in finals if u.code == 0}
         logs = self._panda.folder / "logs" / "LOCAL" / f"PandaJob_{job}"
         allowed = most_updates(self._outage_s)
@@ -209,7 +213,9 @@ def _failures(pilot: PilotProcess) -> int:
 
 
 def most_updates(outage_s: float) -> int:
-    """Requests for updates during an outage, if every wait is as short as it can be."""
+    """Requests for updates during an outage, if every wait is as short as it
+    can be.
+    """
     updates, at_s = 0, 0.0
     while at_s < outage_s:
         at_s += 0.5 * min(AGAIN_S * 2.0**updates, HEARTBEAT_S / 2)

@@ -1,6 +1,8 @@
-"""What a pilot adds to no-op jobs: ten jobs in one pilot against the embedded PanDA server.
+"""What a pilot adds to no-op jobs: ten jobs in one pilot against the embedded
+PanDA server.
 
-    python benchmarks/overhead.py [--jobs 10] [--engine process|docker] [--pilots 3]
+    python benchmarks/overhead.py [--jobs 10] [--engine process|docker]
+    [--pilots 3]
 
 Prints, per quantity, minimum, median and maximum over all jobs: from the
 getJob reply to the payload's first instruction, from the payload's last

@@ -1,4 +1,5 @@
-"""SIGTERM to the starter in each phase of a pilot's life, on real processes and Docker.
+"""SIGTERM to the starter in each phase of a pilot's life, on real processes
+and Docker.
 
 Prints a table: seconds to the final report at the server, seconds until the
 worker and everything of it are gone, and what the log says was left out.

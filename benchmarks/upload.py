@@ -1,4 +1,5 @@
-"""Upload of one large log to Cloud Storage: ours against the plain client library.
+"""Upload of one large log to Cloud Storage: ours against the plain client
+library.
 
 Prints rate, CPU time and peak memory of each, in a process of its own, against
 a server on loopback that throws the data away.
@@ -30,7 +31,8 @@ class Sink(http.server.BaseHTTPRequestHandler):
     """Resumable uploads whose bytes are summed and forgotten."""
 
     protocol_version = "HTTP/1.1"
-    # Head and body of an answer leave in one packet: two would wait for an ACK.
+    # Head and body of an answer leave in one packet: two would wait for an
+    # ACK.
     wbufsize = -1
     latency_s: float = 0.0
     crc: int = 0

@@ -33,14 +33,18 @@ class Cgroup:
         return self._stats_v2(self._folders[""]) if self._v2 else self._stats_v1()
 
     def peak(self) -> int | None:
-        """Highest memory in bytes with page cache; None if the kernel does not say."""
+        """Highest memory in bytes with page cache; None if the kernel does not
+        say.
+        """
         if self._v2:
             return _number(self._folders[""] / "memory.peak")
         folder = self._folders.get("memory")
         return _number(folder / "memory.max_usage_in_bytes") if folder else None
 
     def pids(self) -> list[int]:
-        """Its processes in our own pid namespace's numbers; 0 where they have none."""
+        """Its processes in our own pid namespace's numbers; 0 where they have
+        none.
+        """
         folder = self._folders.get("" if self._v2 else "memory")
         return [int(pid) for pid in _read(folder / "cgroup.procs").split()] if folder else []
 
@@ -80,7 +84,8 @@ class Cgroup:
 
 
 def find_cgroup(pid: int, container_id: str, *, proc: Path = PROC, root: Path = CGROUP) -> Cgroup | None:
-    """The cgroup of a container by its first process; None if it cannot be read.
+    """The cgroup of a container by its first process; None if it cannot be
+    read.
 
     The pid is the host's. In another pid namespace the number is somebody
     else's or nobody's: only a path that names the container is believed.
@@ -119,7 +124,9 @@ def _table(text: bytes) -> dict[bytes, int]:
 
 
 def _io_v2(text: bytes) -> tuple[int | None, int | None]:
-    """Bytes read and written: a line `8:0 rbytes=1 wbytes=2 ...` for each device."""
+    """Bytes read and written: a line `8:0 rbytes=1 wbytes=2 ...` for each
+    device.
+    """
     if not text:
         return None, None
     fields = [field.partition(b"=") for line in text.splitlines() for field in line.split()[1:]]
@@ -130,7 +137,9 @@ def _io_v2(text: bytes) -> tuple[int | None, int | None]:
 
 
 def _io_v1(text: bytes) -> tuple[int | None, int | None]:
-    """Bytes read and written: lines `8:0 Read 1`, one for each device and direction."""
+    """Bytes read and written: lines `8:0 Read 1`, one for each device and
+    direction.
+    """
     rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if len(row) == 3]
     if not rows:

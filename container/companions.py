@@ -1,4 +1,5 @@
-"""A script beside the caller that calls `docker run`: its containers are ours, too.
+"""A script beside the caller that calls `docker run`: its containers are ours,
+too.
 
 The trap: SIGTERM to the script's group reaches `docker run`, which passes it
 to process 1 of the container, which as process 1 ignores it; SIGKILL removes
@@ -124,7 +125,9 @@ class CompanionContainer:
         self._containers.clear()
 
     def _over(self, timeout_s: float) -> bool:
-        """True once no process is left and no container has shown up for a while."""
+        """True once no process is left and no container has shown up for a
+        while.
+        """
         if not self._script.over(timeout_s):
             self._quiet_since = None
             return False
@@ -187,7 +190,8 @@ class CompanionEngine:
 
     def start(self, spec: ContainerSpec) -> CompanionContainer:
         try:
-            # Beside the output, so that it goes with the job's folder if we are killed.
+            # Beside the output, so that it goes with the job's folder if we
+            # are killed.
             ids = tempfile.TemporaryDirectory(
                 prefix=".containers-", dir=spec.stdout.parent, ignore_cleanup_errors=True
             )
@@ -241,7 +245,9 @@ class CompanionEngine:
         return extra
 
     def _has_init(self) -> bool:
-        """Asked once; a daemon that is away gets no `--init`: it might not have one."""
+        """Asked once; a daemon that is away gets no `--init`: it might not
+        have one.
+        """
         if self._init is None and self._docker is not None:
             try:
                 self._init = self._docker.has_init()

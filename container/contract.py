@@ -63,7 +63,9 @@ class Container(Protocol):
         ...
 
     def remove(self) -> None:
-        """Delete what the engine keeps of it (the stopped container); idempotent."""
+        """Delete what the engine keeps of it (the stopped container);
+        idempotent.
+        """
         ...
 
 
@@ -101,7 +103,8 @@ class Engine(Protocol):
         ...
 
     def start(self, spec: ContainerSpec) -> Container:
-        """Start a payload; when it returns the payload runs, or has already ended.
+        """Start a payload; when it returns the payload runs, or has already
+        ended.
 
         Raises
         ------
@@ -111,7 +114,9 @@ class Engine(Protocol):
         ...
 
     def leftovers(self, labels: Mapping[str, str]) -> Sequence[Leftover]:
-        """Everything on this node that carries all of these labels, running or not."""
+        """Everything on this node that carries all of these labels, running or
+        not.
+        """
         ...
 
     def remove_leftover(self, leftover: Leftover) -> None:

@@ -27,10 +27,12 @@ def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
         "environment": dict(spec.environment),
         "labels": {**spec.labels, NAME_LABEL: spec.name},
         "user": spec.user or None,
-        # No terminal: it would turn line ends into CR LF and merge both outputs.
+        # No terminal: it would turn line ends into CR LF and merge both
+        # outputs.
         "tty": False,
         "stdin_open": False,
-        # The SDK would add HTTP_PROXY from the docker config to a declared environment.
+        # The SDK would add HTTP_PROXY from the docker config to a declared
+        # environment.
         "use_config_proxy": False,
         "host_config": _host_config(spec),
     }

@@ -1,4 +1,6 @@
-"""The Docker SDK behind one door: opened late, calls bounded, errors made ours."""
+"""The Docker SDK behind one door: opened late, calls bounded, errors made
+ours.
+"""
 
 import contextlib
 import logging
@@ -23,7 +25,8 @@ DEFAULT_URL = "unix:///var/run/docker.sock"
 # What a client speaks that only asks which version to speak.
 _ANY = "1.24"
 
-#: Seconds a call may take while something is being stopped: a part of `KILL_S`.
+#: Seconds a call may take while something is being stopped: a part of
+#: `KILL_S`.
 QUICK_S = 2.0
 
 
@@ -147,7 +150,9 @@ def _connect(url: str, timeout_s: float) -> "docker.APIClient":
     import docker
 
     class Client(docker.APIClient):
-        """The SDK's client, with a timeout on the one call that has none (attach)."""
+        """The SDK's client, with a timeout on the one call that has none
+        (attach).
+        """
 
         def post(self, url: Any, data: Any = None, json: Any = None, **kwargs: Any) -> Any:
             kwargs.setdefault("timeout", timeout_s)
@@ -167,7 +172,9 @@ def _connect(url: str, timeout_s: float) -> "docker.APIClient":
 
 
 def _try_socket(url: str, timeout_s: float) -> None:
-    """Connect once: the SDK forgets to close a socket that it could not connect."""
+    """Connect once: the SDK forgets to close a socket that it could not
+    connect.
+    """
     if url.startswith("unix://"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(timeout_s)
@@ -175,7 +182,9 @@ def _try_socket(url: str, timeout_s: float) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and all it was made from: requests and urllib3 hide it in arguments."""
+    """An error and all it was made from: requests and urllib3 hide it in
+    arguments.
+    """
     todo: list[BaseException] = [error]
     seen: set[int] = set()
     while todo:

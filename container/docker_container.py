@@ -34,7 +34,9 @@ _CHUNK = 256 * 1024
 
 
 class _Attached:
-    """The SDK's attach socket, and the HTTP response that must be closed with it."""
+    """The SDK's attach socket, and the HTTP response that must be closed with
+    it.
+    """
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
@@ -64,7 +66,8 @@ def attach(daemon: Daemon, container_id: str) -> Readable:
 
 
 class DockerContainer:
-    """Built by `DockerEngine.start`, which has created, attached and started it.
+    """Built by `DockerEngine.start`, which has created, attached and started
+    it.
 
     The `docker-<name>` thread reads the output until the daemon closes the
     stream, which it does when the container has ended and all is sent.
@@ -181,7 +184,9 @@ class DockerContainer:
         log.warning("%s: attached again; what it printed meanwhile may be missing", self._name)
 
     def _look(self) -> ContainerExit | None:
-        """How it ended, or None if it still runs or the daemon may yet come back."""
+        """How it ended, or None if it still runs or the daemon may yet come
+        back.
+        """
         try:
             state = self._daemon.call("inspect", lambda api: api.inspect_container(self.id))["State"]
         except Refused as err:
@@ -231,7 +236,9 @@ class DockerContainer:
 
 
 def remove(daemon: Daemon, container_id: str, *, within_s: float | None = None) -> None:
-    """Kill and delete a container and its anonymous volumes; harmless if it is gone."""
+    """Kill and delete a container and its anonymous volumes; harmless if it is
+    gone.
+    """
     what = f"remove {container_id[:12]}"
     try:
         daemon.call(

@@ -40,7 +40,8 @@ class DockerEngine:
     call_s
         Seconds a call may take before the daemon counts as away.
     start_s
-        The same for creating and starting a container, which wait for the disk.
+        The same for creating and starting a container, which wait for the
+        disk.
     """
 
     name = "docker"
@@ -112,7 +113,8 @@ class DockerEngine:
         self._daemon.close()
 
     def find(self, labels: Mapping[str, str], sources: Iterable[str]) -> list[Leftover]:
-        """Containers with all of these labels, or with one of these host paths mounted.
+        """Containers with all of these labels, or with one of these host paths
+        mounted.
 
         What lies below such a path counts, too: Rubin's scripts mount a folder
         and once more a file in it. The daemon's own volume filter also matches

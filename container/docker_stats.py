@@ -90,7 +90,8 @@ def _one_shot(api: Any, container_id: str) -> Mapping[str, Any]:
 
 
 def stats_from_api(answer: Mapping[str, Any]) -> tuple[Stats, int | None]:
-    """PURE: the daemon's answer to `GET /containers/{id}/stats`, and its peak memory.
+    """PURE: the daemon's answer to `GET /containers/{id}/stats`, and its peak
+    memory.
 
     Source: Docker Engine API v1.41; cgroup v1 and v2 use different names.
     """

@@ -3,7 +3,7 @@
 ::
 
     EngineError
-    ├── EngineUnavailable     no daemon, no socket, no permission, no answer in time
+    ├── EngineUnavailable     no daemon, no socket, no permission, no answer
     ├── ImageError            the image cannot be had: the daemon's own words
     │   └── ImageNotFound     ... because there is none of that name
     ├── StartError            container refused (bad mount, no such command)

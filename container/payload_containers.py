@@ -105,7 +105,9 @@ class PayloadContainers:
 
     @property
     def unknown(self) -> str:
-        """Words if it had containers and the daemon does not say whether they run."""
+        """Words if it had containers and the daemon does not say whether they
+        run.
+        """
         return f"its containers may still run: {self._away}" if self._away and self._ids_seen() else ""
 
     def running(self) -> list[str]:
@@ -162,11 +164,15 @@ class PayloadContainers:
         self._ids.cleanup()
 
     def _foreign(self, found: Leftover) -> bool:
-        """A mounted folder is a hint; a label that names another payload is proof."""
+        """A mounted folder is a hint; a label that names another payload is
+        proof.
+        """
         return any(found.labels.get(key, value) != value for key, value in self._labels.items())
 
     def _ids_seen(self) -> set[str]:
-        """Every container it is known to have had; the shim leaves a file for each."""
+        """Every container it is known to have had; the shim leaves a file for
+        each.
+        """
         seen = set(self._meters)
         try:
             return seen | {path.read_text().strip() for path in Path(self._ids.name).iterdir()} - {""}
@@ -175,7 +181,9 @@ class PayloadContainers:
 
 
 def total(first: Stats, *others: Stats) -> Stats:
-    """PURE: sum of what parts use; one that does not know a number adds nothing."""
+    """PURE: sum of what parts use; one that does not know a number adds
+    nothing.
+    """
     parts = (first, *others)
     sums = {}
     for name in _SUMMED:

@@ -1,4 +1,5 @@
-"""Payloads as plain processes: production at batch sites, where there is no Docker.
+"""Payloads as plain processes: production at batch sites, where there is no
+Docker.
 
 The end of the first process is the end of the payload, as in a container:
 what it left running is killed before `wait` returns.
@@ -59,7 +60,8 @@ class ProcessContainer:
         self._popen = popen
         self._clock = clock
         self._proc = proc
-        # Not reaped before the thread below starts, so its entry is still there.
+        # Not reaped before the thread below starts, so its entry is still
+        # there.
         stat = read_stat(popen.pid, proc)
         self._tree = ProcessTree(popen.pid, mark, stat.start_ticks if stat else 0, proc=proc)
         self._tree_lock = threading.Lock()
@@ -100,7 +102,9 @@ class ProcessContainer:
             self._scope.stop()
 
     def ask(self) -> None:
-        """SIGTERM to the group and to those that left it; the stopped are woken."""
+        """SIGTERM to the group and to those that left it; the stopped are
+        woken.
+        """
         self._stop_asked.set()
         # Looked for before anybody dies: with its parent goes the only sign of
         # a process that left the session and cleared its environment.
@@ -120,7 +124,8 @@ class ProcessContainer:
             signal_process(stat.pid, stat.start_ticks, signal.SIGKILL, self._proc)
 
     def _signal_group(self, signum: signal.Signals) -> None:
-        # While the first process is not reaped nobody else can have its number.
+        # While the first process is not reaped nobody else can have its
+        # number.
         if not self._exited.is_set():
             signal_group(self.pid, signum)
 
@@ -175,7 +180,8 @@ class ProcessContainer:
 
 
 class ProcessEngine:
-    """Runs `spec.argv` here: own session, declared environment, stdin from /dev/null.
+    """Runs `spec.argv` here: own session, declared environment, stdin from
+    /dev/null.
 
     `image`, `mounts`, `network`, `init` and the limits of a spec mean nothing
     to it: the batch system is what limits here.
@@ -242,7 +248,9 @@ class ProcessEngine:
         return
 
     def _marked(self) -> list[tuple[ProcStat, str]]:
-        """Living processes with labels; never ourselves, nor those that started us."""
+        """Living processes with labels; never ourselves, nor those that
+        started us.
+        """
         table = processes(self._proc)
         pid = os.getpid()
         while pid in table:

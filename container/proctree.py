@@ -71,7 +71,8 @@ class ProcessTree:
         roots = {pid for pid, stat in table.items() if self._belongs(stat)}
         found = [table[pid] for pid in descendants(table, roots)]
         self._mine = {(stat.pid, stat.start_ticks) for stat in found}
-        # A child without a mark looked like a stranger until its parent was known.
+        # A child without a mark looked like a stranger until its parent was
+        # known.
         self._strangers &= {(stat.pid, stat.start_ticks) for stat in table.values()}
         self._strangers -= self._mine
         return [stat for stat in found if stat.living]
@@ -155,7 +156,8 @@ def _borrowers(members: list[ProcStat]) -> set[int]:
     """Children between vfork and exec, whose memory is their parent's own.
 
     Every program started by Python's `subprocess` or by posix_spawn is one for
-    some milliseconds, and a peak would show twice the memory of its parent. The
+    some milliseconds, and a peak would show twice the memory of its parent.
+    The
     mark is the very same size, to the page: a forked child has fewer pages.
     """
     by_pid = {stat.pid: stat for stat in members}
@@ -168,7 +170,9 @@ def _borrowers(members: list[ProcStat]) -> set[int]:
 
 
 class PssReader:
-    """Proportional set size and swap of processes, read as often as it is cheap."""
+    """Proportional set size and swap of processes, read as often as it is
+    cheap.
+    """
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -176,7 +180,8 @@ class PssReader:
         self._last: tuple[int | None, int | None] = (None, None)
 
     def read(self, pids: list[int]) -> tuple[int | None, int | None]:
-        # The clock here measures our own cost; no decision about a job hangs on it.
+        # The clock here measures our own cost; no decision about a job hangs
+        # on it.
         start = time.monotonic()
         if start < self._rested:
             return self._last

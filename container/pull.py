@@ -1,4 +1,5 @@
-"""Images: pulled only if they are not there, with progress and the daemon's own words.
+"""Images: pulled only if they are not there, with progress and the daemon's
+own words.
 
 The SDK's `images.pull` throws the daemon's error lines away; the low-level
 call hands out each line, an error being a line like any other under HTTP 200.
@@ -47,7 +48,9 @@ class Layers:
         self._bytes: dict[str, tuple[int, int]] = {}
 
     def feed(self, line: Mapping[str, Any]) -> PullProgress | None:
-        """Take a line; where things stand now, or None if it is not about a layer."""
+        """Take a line; where things stand now, or None if it is not about a
+        layer.
+        """
         layer, status = str(line.get("id", "")), str(line.get("status", ""))
         if not layer or status.startswith("Pulling from"):
             return None
@@ -139,7 +142,9 @@ def _error(image: str, words: str) -> ImageError:
 
 
 class _Pull:
-    """The request, read by a thread because nothing else can be done while reading."""
+    """The request, read by a thread because nothing else can be done while
+    reading.
+    """
 
     def __init__(self, daemon: Daemon, image: str) -> None:
         self.lines: Inbox[_Line] = Inbox()
@@ -150,7 +155,9 @@ class _Pull:
         self._client: Any = None
 
     def read(self) -> None:
-        """Pass each line on; returns at the end, at an error, or after `close`."""
+        """Pass each line on; returns at the end, at an error, or after
+        `close`.
+        """
         try:
             self._daemon.call(f"pull {self._image}", lambda _api: self._read())
         except EngineError as err:
@@ -177,11 +184,13 @@ class _Pull:
         self._answer = answer
 
     def close(self) -> None:
-        """Close the connection: the daemon gives up a pull that nobody listens to."""
+        """Close the connection: the daemon gives up a pull that nobody listens
+        to.
+        """
         self._closed.set()
         raw = getattr(self._answer, "raw", None)
         if raw is not None:
-            # A reader that waits for data is woken by a shutdown, not by a close;
-            # urllib3 refuses to shut what has been read to its end.
+            # A reader that waits for data is woken by a shutdown, not by a
+            # close; urllib3 refuses to shut what has been read to its end.
             with contextlib.suppress(ValueError, RuntimeError, OSError):
                 getattr(raw, "shutdown", raw.close)()

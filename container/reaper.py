@@ -1,4 +1,5 @@
-"""Removes what an earlier life left on this node, and never what a neighbour uses.
+"""Removes what an earlier life left on this node, and never what a neighbour
+uses.
 
 Several owners share a node and its daemon: pilots in pods of their own, each
 with its own pid namespace and host name. Whether an owner lives is answered by
@@ -85,8 +86,9 @@ class Owner:
             except OSError:
                 os.close(fd)
                 raise
-            # Between our open and our lock a reaper may have taken the file for
-            # a dead owner's and removed it: a lock on a nameless file is none.
+            # Between our open and our lock a reaper may have taken the file
+            # for a dead owner's and removed it: a lock on a nameless file is
+            # none.
             if _same_file(fd, path):
                 self._fd = fd
             else:
@@ -104,7 +106,9 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What a reaper did: names removed, names left to others, failures in words."""
+    """What a reaper did: names removed, names left to others, failures in
+    words.
+    """
 
     removed: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -121,7 +125,8 @@ class Reaper:
     owner
         We: what carries our label stays.
     family
-        Labels that all owners of our kind give; nothing without them is looked at.
+        Labels that all owners of our kind give; nothing without them is looked
+        at.
     local
         True if the engine runs on this node, so that another boot means gone.
     boot
@@ -220,7 +225,9 @@ def _same_file(fd: int, path: Path) -> bool:
 
 
 def _held(path: Path) -> bool | None:
-    """True if somebody holds the lock, False if nobody, None if it cannot be told."""
+    """True if somebody holds the lock, False if nobody, None if it cannot be
+    told.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -45,7 +45,8 @@ class ContainerSpec:
     user
         `uid[:gid]` or empty for the image's own.
     init
-        Run a small init as PID 1, so that signals arrive and orphans are reaped.
+        Run a small init as PID 1, so that signals arrive and orphans are
+        reaped.
     """
 
     name: str
@@ -115,7 +116,9 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far an image pull is: layers done and in all, bytes done and in all, now."""
+    """How far an image pull is: layers done and in all, bytes done and in all,
+    now.
+    """
 
     layers_done: int
     layers: int

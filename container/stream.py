@@ -1,11 +1,14 @@
-"""The output of a container: Docker's frames taken apart, without losing a byte."""
+"""The output of a container: Docker's frames taken apart, without losing a
+byte.
+"""
 
 import select
 from typing import Protocol
 
 __all__ = ["STDERR", "STDOUT", "Demultiplexer", "Readable", "Sink", "readable"]
 
-#: Stream numbers in the frame header (Docker Engine API, "Attach to a container").
+#: Stream numbers in the frame header (Docker Engine API, "Attach to a
+#: container").
 STDOUT, STDERR = 1, 2
 _HEADER = 8
 
@@ -25,7 +28,9 @@ class Sink(Protocol):
 
 
 def readable(source: Readable, timeout_s: float) -> bool:
-    """True if reading would not block: data, or the end, within `timeout_s` seconds."""
+    """True if reading would not block: data, or the end, within `timeout_s`
+    seconds.
+    """
     poll = select.poll()
     poll.register(source.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(timeout_s * 1000))
@@ -34,7 +39,8 @@ def readable(source: Readable, timeout_s: float) -> bool:
 class Demultiplexer:
     """Writes each frame's content to the file of its stream as it arrives.
 
-    A frame is eight bytes, stream number, three zeros, length (big endian), and
+    A frame is eight bytes, stream number, three zeros, length (big endian),
+    and
     then so many bytes of content. Content is passed on in whatever pieces it
     comes: neither lines nor characters are waited for, so a line of any length
     and half a character cost nothing. Frames of other streams are skipped.

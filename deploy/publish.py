@@ -48,7 +48,8 @@ def version() -> str:
 
 
 def put_once(bucket: storage.Bucket, name: str, data: bytes, kind: str) -> dict[str, object]:
-    """Upload a file under a name of its own; the same bytes again are no error.
+    """Upload a file under a name of its own; the same bytes again are no
+    error.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def put_once(bucket: storage.Bucket, name: str, data: bytes, kind: str) -> dict[
     """
     blob = bucket.blob(name)
     try:
-        # Generation 0: only where there is none; the server decides, not a look before.
+        # Generation 0: only where there is none; the server decides, not a
+        # look before.
         blob.upload_from_string(data, content_type=kind, if_generation_match=0, timeout=TIMEOUT_S)
     except PreconditionFailed as err:
         blob.reload(timeout=TIMEOUT_S)

@@ -1,8 +1,10 @@
-"""Write the Harvester job templates: base + variant + row of the table of queues.
+"""Write the Harvester job templates: base + variant + row of the table of
+queues.
 
     python deploy/render.py [--check]
 
-writes `deploy/harvester/<variant>/<queue>.yaml` and `deploy/debug-pod.yaml`, or
+writes `deploy/harvester/<variant>/<queue>.yaml` and `deploy/debug-pod.yaml`,
+or
 says which of them are out of date and exits with 1. Needs PyYAML.
 """
 
@@ -20,11 +22,13 @@ __all__ = ["VARIANTS", "Queue", "debug_pod", "job", "merge", "queues", "render"]
 HERE = Path(__file__).resolve().parent
 #: Variant and what its image's tag ends in.
 VARIANTS = {"node-docker": "", "own-docker": "-dockerd"}
-#: MiB for starter and pilot beside the payload: 60 each, and log lines on their way.
+#: MiB for starter and pilot beside the payload: 60 each, and log lines on
+#: their way.
 PILOT_MIB = 512
 #: MiB for a Docker daemon in the pod.
 DOCKERD_MIB = 512
-#: Of the 3.9 cores for pods on a machine with 4, four pilots leave 0.5 to the system.
+#: Of the 3.9 cores for pods on a machine with 4, four pilots leave 0.5 to the
+#: system.
 CPU_REQUEST, CPU_LIMIT = "850m", "1"
 TAINTS = ("cloud.google.com/gke-preemptible", "cloud.google.com/gke-spot")
 
@@ -84,8 +88,10 @@ def _of_queue(queue: Queue, variant: str) -> dict[str, Any]:
     """What the row of the table says, as a patch.
 
     The request is the queue's maxrss, so that as many pilots fit as the
-    machine was chosen for. The limit leaves room for the pilot beside a payload
-    that uses all of it: the pilot must live to report a payload that uses more.
+    machine was chosen for. The limit leaves room for the pilot beside a
+    payload
+    that uses all of it: the pilot must live to report a payload that uses
+    more.
     """
     beside = PILOT_MIB + (DOCKERD_MIB if variant == "own-docker" else 0)
     container = {
@@ -105,7 +111,9 @@ def _of_queue(queue: Queue, variant: str) -> dict[str, Any]:
 
 
 def debug_pod() -> dict[str, Any]:
-    """A pod of the development queue for `kubectl create -f` and `kubectl exec`."""
+    """A pod of the development queue for `kubectl create -f` and `kubectl
+    exec`.
+    """
     (queue,) = (q for q in queues() if q.name == "DOMA_LSST_DEV")
     pod = job(queue, "node-docker")["spec"]["template"]["spec"]
     return {

@@ -1,4 +1,5 @@
-"""The Data API: store two files, and fetch them back from the second of two places.
+"""The Data API: store two files, and fetch them back from the second of two
+places.
 
     python examples/data_api.py [PREFIX]
 
@@ -29,7 +30,8 @@ def main() -> int:
         for name, file in stored.done.items():
             print(f"stored {name}: {file.size} bytes, adler32 {file.adler32}, at {file.url}")
 
-        # In the background, with a progress callback and a place that has nothing.
+        # In the background, with a progress callback and a place that has
+        # nothing.
         inputs = [
             FileIn(name, ("file:///nowhere/at/all", file.url), file.size, f"ad:{file.adler32}")
             for name, file in stored.done.items()

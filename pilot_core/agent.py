@@ -84,7 +84,9 @@ AgentEvent = PilotEvent | Answer
 
 
 class Killed(Exception):
-    """A signal ends the pilot; `late` is the answer that still came, if one did."""
+    """A signal ends the pilot; `late` is the answer that still came, if one
+    did.
+    """
 
     def __init__(self, why: Signalled, late: object) -> None:
         super().__init__(why.diag)
@@ -100,7 +102,8 @@ class Agent:
     make_source
         Makes the job source once the queue is known.
     open_engines
-        Looks for container engines and removes what dead pilots left on the node.
+        Looks for container engines and removes what dead pilots left on the
+        node.
     leave_engines
         Removes what is still ours there; gives up when its event is set.
     """
@@ -126,14 +129,16 @@ class Agent:
         self._inbox = inbox
         self._clock = clock
         self._born = clock.monotonic()
-        # Shortened by the first signal; every request of the agent is a part of it.
+        # Shortened by the first signal; every request of the agent is a part
+        # of it.
         self._whole = Budget(clock, CENTURY_S, "pilot")
         self._drain = False
         self._jobs_done = 0
 
     def run(self) -> ErrorCode:
         """Live; returns the code for the process's exit."""
-        # The worker's status is a courtesy: its thread may die, which the scope says.
+        # The worker's status is a courtesy: its thread may die, which the
+        # scope says.
         with Scope(
             "pilot", clock=self._clock, join_s=WORKER_STATUS_S, on_death=lambda _name, _error: None
         ) as scope:
@@ -175,22 +180,24 @@ class Agent:
             if outcome.signal:
                 return outcome.signal
             if not outcome.delivered:
-                # The ledger has room for one job, and this one's report is owed
-                # still: by the starter, or by the next pilot here.
+                # The ledger has room for one job, and this one's report is
+                # owed still: by the starter, or by the next pilot here.
                 return ErrorCode.COMMUNICATIONFAILURE
             self._drain = self._drain or outcome.drain
         log.info("no further job: %s", reason)
         return ErrorCode.NONE
 
     def _attend(self, name: str, work: Callable[[threading.Event], T]) -> T:
-        """What `work` returns or raises, done in a thread: signals are heard here.
+        """What `work` returns or raises, done in a thread: signals are heard
+        here.
 
         `work` gets an event that is set when it should come to an end.
 
         Raises
         ------
         Killed
-            A signal came; the answer was waited for `LAST_ANSWER_S` seconds more.
+            A signal came; the answer was waited for `LAST_ANSWER_S` seconds
+            more.
         """
         question = object()
         killed: Signalled | None = None
@@ -230,7 +237,9 @@ class Agent:
     # --- before the first job -----------------------------------------------
 
     def _start(self, stop: threading.Event) -> tuple[Queue, JobSource]:
-        """What an earlier pilot left, then the queue and where its jobs come from."""
+        """What an earlier pilot left, then the queue and where its jobs come
+        from.
+        """
         held = self._tools.ledger.held()
         try:
             self._open_engines()
@@ -276,7 +285,8 @@ class Agent:
             )
 
     def _settle(self, held: HeldJob, stop: threading.Event) -> None:
-        """Logs and last word of a job that an earlier pilot in this directory left.
+        """Logs and last word of a job that an earlier pilot in this directory
+        left.
 
         Raises
         ------
@@ -319,7 +329,8 @@ class Agent:
         return (stored.public_url or stored.url) if stored is not None else ""
 
     def _deliver(self, report: JobReport, stop: threading.Event) -> None:
-        """Send a last word; one that the server will never take is as good as sent.
+        """Send a last word; one that the server will never take is as good as
+        sent.
 
         Raises
         ------
@@ -405,7 +416,9 @@ class Agent:
         return outcome
 
     def _give_up(self, job: Job, run: JobRun, err: Exception) -> None:
-        """The job's own loop failed: its end is told with what the ledger knows."""
+        """The job's own loop failed: its end is told with what the ledger
+        knows.
+        """
         if run.delivered:
             return
         diag = err.diag if isinstance(err, PilotError) else f"{type(err).__name__}: {err}"

@@ -1,4 +1,5 @@
-"""Builds every object of a pilot and runs it: the only module that names adapters.
+"""Builds every object of a pilot and runs it: the only module that names
+adapters.
 
 Tables map the words of queues and options (copytool `gs`, engine `docker`,
 `--pilot-user rubin`) to what implements them; adding one is a line here and a
@@ -83,8 +84,8 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
 }
 
 #: Signals that end the pilot, with the code and name the server sees. SIGSEGV
-#: and SIGBUS are not among them: after those no Python code can be trusted, and
-#: the starter's last will speaks for the pilot.
+#: and SIGBUS are not among them: after those no Python code can be trusted,
+#: and the starter's last will speaks for the pilot.
 ENDING_SIGNALS = {
     signal.SIGTERM: ErrorCode.SIGTERM,
     signal.SIGINT: ErrorCode.SIGINT,
@@ -135,7 +136,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _owes(home: Path) -> bool:
-    """True if the server or the storage does not have all of a job that ran here."""
+    """True if the server or the storage does not have all of a job that ran
+    here.
+    """
     return (home / LEDGER).exists() or any(home.glob("PanDA_Pilot-*"))
 
 
@@ -207,7 +210,9 @@ class Pilot:
         )
 
     def _connect(self) -> Server:
-        """The server, with Harvester's files beside it where there is a shared folder."""
+        """The server, with Harvester's files beside it where there is a shared
+        folder.
+        """
         harvester = self.config.harvester
         if harvester.folder is None:
             return self._panda()
@@ -231,7 +236,9 @@ class Pilot:
         return RenewingServer(server, clock=self.clock) if self.config.server.renew_token else server
 
     def _check_credentials(self, server: PandaServer) -> None:
-        """Say now what would fail at the first request, or soon; raises NotAuthorised."""
+        """Say now what would fail at the first request, or soon; raises
+        NotAuthorised.
+        """
         left = server.credential_left_s()
         if left is not None and left <= 0:
             log.error("the credential for the PanDA server expired %.0f s ago", -left)
@@ -255,7 +262,8 @@ class Pilot:
         for number in ENDING_SIGNALS:
             signal.signal(number, lambda n, _: self.inbox.put(Signal(n)))
         signal.signal(signal.SIGUSR2, lambda _, __: self.inbox.put(Drain()))
-        # Without the starter nobody reads our output nor speaks for us afterwards.
+        # Without the starter nobody reads our output nor speaks for us
+        # afterwards.
         starter = self.config.worker.starter_pid
         if starter and not signal_at_death_of(starter, signal.SIGTERM):
             log.warning("the starter (pid %d) is not our parent: its end will not be noticed", starter)

@@ -1,4 +1,6 @@
-"""Options, environment and INI files into `Config`: the only reader of `os.environ`."""
+"""Options, environment and INI files into `Config`: the only reader of
+`os.environ`.
+"""
 
 import argparse
 import configparser
@@ -66,7 +68,9 @@ _SECTIONS: Mapping[str, type] = {
 
 
 class Invocation:
-    """What was asked of the program: settings, their sources, and remarks for the log."""
+    """What was asked of the program: settings, their sources, and remarks for
+    the log.
+    """
 
     def __init__(
         self, config: Config, values: Mapping[str, Value], remarks: Sequence[str], *, show: bool
@@ -140,12 +144,14 @@ def _parser() -> argparse.ArgumentParser:
 class _Remark(argparse.Action):
     """Remember what to say about an option that has no effect."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
         setattr(namespace, self.dest, "" if values == "generic" else self.const)
 
 
 def _read_ini(environment: Mapping[str, str]) -> dict[str, str]:
-    """Settings of the INI files, the later over the earlier: /etc, work directory, HARVESTER_PILOT_CONFIG."""
+    """Settings of the INI files, the later over the earlier: /etc, work
+    directory, HARVESTER_PILOT_CONFIG.
+    """
     paths = [Path("/etc/panda/pilot.cfg"), Path("pilot.cfg")]
     named = environment.get("HARVESTER_PILOT_CONFIG", "")
     if named and not named.startswith("$"):
@@ -221,7 +227,8 @@ def _build(values: Mapping[str, Value], environment: Mapping[str, str]) -> Confi
 
 
 def _id_file(environment: Mapping[str, str]) -> Path | None:
-    """pandaIDs.out beside an unpacked pilot, where the wrapper looks for it; nowhere else.
+    """pandaIDs.out beside an unpacked pilot, where the wrapper looks for it;
+    nowhere else.
 
     Absolute, because wrappers name the folder as `pilot3/` and -a moves the
     pilot elsewhere; none where it cannot be written, such as on CVMFS.
@@ -270,7 +277,9 @@ def _certificates(proxy: Path | None, cacert: Path | None) -> tuple[Path | None,
 def _token(
     name: str | None, folder: str | None, proxy: Path | None, environment: Mapping[str, str]
 ) -> Path | None:
-    """A token file: as given, or by name in the places where Harvester puts it, in a fixed order."""
+    """A token file: as given, or by name in the places where Harvester puts
+    it, in a fixed order.
+    """
     if not name:
         return None
     places = [Path(folder) if folder else None, Path(folder).parent if folder else None]

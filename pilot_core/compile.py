@@ -1,4 +1,6 @@
-"""Job, queue and payload into a container spec: pure, pinned by pairs of files in `tests/golden/compile`."""
+"""Job, queue and payload into a container spec: pure, pinned by pairs of files
+in `tests/golden/compile`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +15,15 @@ __all__ = ["FAMILY", "container_spec", "job_labels", "job_paths"]
 #: Prefix of every label of ours on a container.
 LABEL = "org.panda.pilot."
 
-#: On everything that any pilot of ours starts; the reaper looks at nothing else.
+#: On everything that any pilot of ours starts; the reaper looks at nothing
+#: else.
 FAMILY = {f"{LABEL}family": "panda"}
 
 
 def job_paths(job: Job, *, home: Path, shared_root: Path) -> JobPaths:
-    """The folders of a job; the names are pilot3's, which people and scripts know."""
+    """The folders of a job; the names are pilot3's, which people and scripts
+    know.
+    """
     return JobPaths(
         home=home,
         work=home / f"PanDA_Pilot-{job.panda_id}",
@@ -27,7 +32,9 @@ def job_paths(job: Job, *, home: Path, shared_root: Path) -> JobPaths:
 
 
 def job_labels(job: Job, *, queue: str, owner: Mapping[str, str]) -> dict[str, str]:
-    """Labels of everything a job starts: whose it is, and which pilot may remove it."""
+    """Labels of everything a job starts: whose it is, and which pilot may
+    remove it.
+    """
     return {
         **FAMILY,
         f"{LABEL}job": str(job.panda_id),
@@ -45,7 +52,8 @@ def container_spec(
     A transformation runs beside the pilot in the job's directory. An image
     runs in the job's shared folder, the only one that has the same path on the
     host, in the pilot's container and in the payload's; the pilot's own files
-    (its log, payload.stdout and payload.stderr) stay out of the payload's reach.
+    (its log, payload.stdout and payload.stderr) stay out of the payload's
+    reach.
     """
     image = payload.kind is PayloadKind.IMAGE
     return ContainerSpec(
@@ -59,6 +67,7 @@ def container_spec(
         labels=labels,
         mounts=(Mount(str(paths.shared), str(paths.shared)),),
         network=config.network,
-        # Signals must arrive and orphans be reaped in what a script starts, too.
+        # Signals must arrive and orphans be reaped in what a script starts,
+        # too.
         init=True,
     )

@@ -1,4 +1,5 @@
-"""Settings, frozen: one class a capability, units in the names, defaults with their reason.
+"""Settings, frozen: one class a capability, units in the names, defaults with
+their reason.
 
 Nothing here reads anything: `cli.py` fills it in from options, environment and
 files, and hands each part to the one capability it belongs to.
@@ -44,9 +45,11 @@ class WorkerConfig:
         GTAG: where the worker's own log will be found; first part of pilotID
         until the job's log is uploaded.
     starter_pid
-        The starter, if it is our parent: the pilot does not outlive it. 0 for none.
+        The starter, if it is our parent: the pilot does not outlive it. 0 for
+        none.
     id_file
-        One PandaID per line is appended to it: the wrapper reads it. None: do not.
+        One PandaID per line is appended to it: the wrapper reads it. None: do
+        not.
     """
 
     queue: str
@@ -80,11 +83,13 @@ class ServerConfig:
     api
         `auto`, `v1` or `legacy`.
     proxy_file
-        X.509 proxy: certificate and key in one PEM file; re-read when it changes.
+        X.509 proxy: certificate and key in one PEM file; re-read when it
+        changes.
     token_file, token_origin
         OIDC bearer token and the mandatory Origin (`vo.role`).
     ca_file, ca_path
-        CA bundle and directory of hashed CA certificates; None for the system's.
+        CA bundle and directory of hashed CA certificates; None for the
+        system's.
     connect_s, read_s
         Timeouts of one attempt.
     acquire_s
@@ -139,7 +144,8 @@ class InfoConfig:
         Files from the wrapper: cric_pandaqueues.json, queuedata.json,
         cric_ddmendpoints.json. Also the cache.
     queuedata_url, storagedata_url
-        --queuedata-url, --storagedata-url; `{pandaqueue}` stands for the queue.
+        --queuedata-url, --storagedata-url; `{pandaqueue}` stands for the
+        queue.
     server_url
         The PanDA server's cache, `/cache/schedconfig/<queue>.all.json`.
     cric_url
@@ -232,7 +238,8 @@ class PayloadConfig:
         Same path on the host and in the pilot's container; the job's shared
         folder is `<shared_root>/<PandaID>`.
     base_urls
-        URL prefixes a transformation may come from; empty for the experiment's.
+        URL prefixes a transformation may come from; empty for the
+        experiment's.
     grace_s
         Between asking a payload to end and killing it.
     pull_s
@@ -326,7 +333,8 @@ class StorageConfig:
     cap_bytes
         A larger log file is stored as its head and tail; 0 for no limit.
     s3_profile
-        PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for credentials.
+        PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for
+        credentials.
     token_file, proxy_file, ca_path
         For https: bearer token or X.509 proxy, read when they are used, and
         the file or folder of CA certificates; None for none and the system's.
@@ -344,7 +352,8 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class WrapupConfig:
-    """Time for what follows a payload, seconds; each step has its own allowance.
+    """Time for what follows a payload, seconds; each step has its own
+    allowance.
 
     Attributes
     ----------

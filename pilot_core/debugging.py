@@ -1,4 +1,5 @@
-"""Debug commands of the back-channel: what an operator may look at while a job runs.
+"""Debug commands of the back-channel: what an operator may look at while a job
+runs.
 
 Nothing goes through a shell, nothing leaves the job's folders, and the answer
 is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
@@ -30,14 +31,16 @@ _LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt
 
 
 def debug_output(text: str, paths: JobPaths) -> str:
-    """Answer to one command such as `tail payload.stderr`; `debug` alone shows the youngest log.
+    """Answer to one command such as `tail payload.stderr`; `debug` alone shows
+    the youngest log.
 
     Raises
     ------
     PayloadError
         For a command that is not one of ours, or a path outside the job.
     OSError, ValueError
-        A file that vanished meanwhile or may not be read; a pattern that is none.
+        A file that vanished meanwhile or may not be read; a pattern that is
+        none.
     """
     try:
         words = shlex.split(text)
@@ -130,7 +133,9 @@ def _gdb(arguments: Sequence[str], _: JobPaths) -> str:
 
 
 def _matches(pattern: str, paths: JobPaths) -> list[Path]:
-    """Paths of a pattern below the job's folders; a link that leads out of them does not count."""
+    """Paths of a pattern below the job's folders; a link that leads out of
+    them does not count.
+    """
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
     roots = [root.resolve() for root in (paths.work, paths.shared)]

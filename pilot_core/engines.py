@@ -22,12 +22,14 @@ __all__ = ["Engines"]
 
 log = logging.getLogger(__name__)
 
-#: At its end the pilot waits so long for a Docker daemon that is being restarted.
+#: At its end the pilot waits so long for a Docker daemon that is being
+#: restarted.
 LEAVE_S = 20.0
 
 
 class Engines:
-    """The engines of this node; Docker is looked for when the first job needs to know.
+    """The engines of this node; Docker is looked for when the first job needs
+    to know.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ class Engines:
         self._stack.close()
 
     def open(self) -> None:
-        """Claim our mark, remove what dead pilots left, and insist on Docker if it was asked for.
+        """Claim our mark, remove what dead pilots left, and insist on Docker
+        if it was asked for.
 
         Raises
         ------
@@ -85,7 +88,9 @@ class Engines:
                 log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
 
     def leave(self, stop: threading.Event) -> None:
-        """Remove what is our own; wait for a daemon that was there and is away, but not for long."""
+        """Remove what is our own; wait for a daemon that was there and is
+        away, but not for long.
+        """
         end = self._clock.monotonic() + LEAVE_S
         for reaper in self._reapers:
             while (told := reaper.leave()).failed:

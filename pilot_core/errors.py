@@ -2,17 +2,17 @@
 
 ::
 
-    PilotError                      carries a pilot error code and a diagnosis
-    ├── PayloadError                the user's: the job definition or the payload is wrong
-    │   └── BadJob                  a field of the job definition is missing or malformed
-    ├── SetupError                  ours or the operator's: an option, a queue, a credential
-    ├── NodeError                   the machine's: no space, no container engine, no directory
-    ├── StorageError                a file could not be fetched or stored
-    └── ServerError                 the PanDA server's or the network's
-        ├── ServerUnreachable       no answer, half an answer, 5xx, an HTML page: ask again
-        ├── ServerBusy              429 or 503 with Retry-After: ask again, not before
-        ├── ServerRefused           understood and said no: asking the same again is no use
-        └── NotAuthorised           401, 403 or "production role required"
+    PilotError                  carries a pilot error code and a diagnosis
+    ├── PayloadError            the user's: the definition or the payload
+    │   └── BadJob              a field is missing or malformed
+    ├── SetupError              ours: an option, a queue, a credential
+    ├── NodeError               the machine's: no space, no engine
+    ├── StorageError            a file could not be fetched or stored
+    └── ServerError             the PanDA server's or the network's
+        ├── ServerUnreachable   no answer, half of one, 5xx, HTML: again
+        ├── ServerBusy          429 or 503 with Retry-After: not before
+        ├── ServerRefused       understood and said no: no use to ask again
+        └── NotAuthorised       401, 403, "production role required"
 
 A payload that exits with 1 is no exception at all: it is a successful run of
 the pilot. Foreign exceptions stop at the adapter that imports the library and

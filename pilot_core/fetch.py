@@ -1,4 +1,6 @@
-"""Fetch the transformation: from an allowed place, over verified TLS, or not at all."""
+"""Fetch the transformation: from an allowed place, over verified TLS, or not
+at all.
+"""
 
 import logging
 import threading
@@ -26,7 +28,8 @@ POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=4.0)
 #: A transformation is a script; whatever is larger is not what was asked for.
 MAX_BYTES = 64 * 1024 * 1024
 
-# How soon a wish to stop is noticed, and how long a silent server is waited for then.
+# How soon a wish to stop is noticed, and how long a silent server is waited
+# for then.
 _LOOK_S = 0.1
 _JOIN_S = 0.1
 
@@ -44,7 +47,9 @@ def _key(url: str) -> tuple[str, str, int | None]:
 
 
 def allowed(url: str, base_urls: Sequence[str]) -> bool:
-    """True if `url` lies below one of `base_urls`: same scheme, exact host and port, path by whole segments."""
+    """True if `url` lies below one of `base_urls`: same scheme, exact host and
+    port, path by whole segments.
+    """
     try:
         parts = urlsplit(url)
         key = _key(url)
@@ -95,7 +100,9 @@ def _get(url: str, budget: Budget, verify: bool | str) -> bytes:
 
 
 def _attended(get: Callable[[], bytes], stop: threading.Event, clock: Clock) -> bytes:
-    """`get` in a thread, left behind on `stop`: no time then for a silent server."""
+    """`get` in a thread, left behind on `stop`: no time then for a silent
+    server.
+    """
     answers: Inbox[bytes | Exception] = Inbox()
 
     def body() -> None:
@@ -125,7 +132,8 @@ def fetch_script(
     clock: Clock,
     stop: threading.Event,
 ) -> None:
-    """Store the script at `url` as the executable file `target`; nothing to do if it is there.
+    """Store the script at `url` as the executable file `target`; nothing to do
+    if it is there.
 
     Raises
     ------

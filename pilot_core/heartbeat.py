@@ -1,4 +1,6 @@
-"""Updates of a running job: on time, from their own thread, whatever the payload does."""
+"""Updates of a running job: on time, from their own thread, whatever the
+payload does.
+"""
 
 import logging
 import random
@@ -17,7 +19,8 @@ __all__ = ["Heartbeat"]
 log = logging.getLogger(__name__)
 
 #: One update, with all its attempts, may take so long; it is short of the
-#: shortest period, so that a hanging server delays a heartbeat but never stacks them up.
+#: shortest period, so that a hanging server delays a heartbeat but never
+#: stacks them up.
 UPDATE_S = 50.0
 
 #: After a failed update the next try does not wait for the whole period: about
@@ -77,19 +80,25 @@ class Heartbeat:
         return self._clock.monotonic() - self._accepted
 
     def say(self, state: JobState) -> None:
-        """Send this state as soon as what is under way is done; states go out in order."""
+        """Send this state as soon as what is under way is done; states go out
+        in order.
+        """
         with self._lock:
             self._waiting.append(state)
         self._wake.set()
 
     def debug(self, on: bool) -> None:
-        """Switch to the debug period, and send the first debug output now; or back."""
+        """Switch to the debug period, and send the first debug output now; or
+        back.
+        """
         self._debug = on
         if on and self._state is not None:
             self.say(self._state)
 
     def quiet(self) -> None:
-        """Send nothing more, give up what is under way: the final report is next."""
+        """Send nothing more, give up what is under way: the final report is
+        next.
+        """
         self._quiet.set()
         under_way = self._under_way
         if under_way is not None:

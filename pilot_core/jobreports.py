@@ -66,7 +66,9 @@ class JobReports:
         self._taken_s = tools.clock.time()
 
     def ordinary(self, state: JobState) -> JobReport:
-        """An update with today's numbers; called from the heartbeat's thread as well."""
+        """An update with today's numbers; called from the heartbeat's thread
+        as well.
+        """
         usage = self._usage()
         return JobReport(
             panda_id=self._job.panda_id,
@@ -124,7 +126,9 @@ class JobReports:
         return self._tools.redactor.text(f"- Log from {self._paths.log.name} -\n{tail}")
 
     def _metadata(self) -> str:
-        """jobReport.json from where the payload runs: the work or the shared folder."""
+        """jobReport.json from where the payload runs: the work or the shared
+        folder.
+        """
         for folder in (self._paths.work, self._paths.shared):
             try:
                 with open_regular(folder / "jobReport.json") as src:

@@ -1,4 +1,5 @@
-"""One job: events from the inbox go through the machine, and its actions are carried out here.
+"""One job: events from the inbox go through the machine, and its actions are
+carried out here.
 
 The main thread alone runs `JobRun.run`; every other thread of the job belongs
 to the one `Scope` opened there and only puts events into the inbox
@@ -60,7 +61,8 @@ class JobRun:
     Parameters
     ----------
     asked_s
-        Epoch seconds when the pilot began to ask for this job, for pilotTiming.
+        Epoch seconds when the pilot began to ask for this job, for
+        pilotTiming.
     whole
         All the time the pilot has; shortened here when it is being killed.
     inbox
@@ -150,7 +152,8 @@ class JobRun:
         return self._machine.delivered
 
     def run(self) -> JobOutcome:
-        """From the accepted job to its end; returns when nothing of it runs any more.
+        """From the accepted job to its end; returns when nothing of it runs
+        any more.
 
         Raises
         ------
@@ -202,7 +205,8 @@ class JobRun:
     def _outcome(self) -> JobOutcome:
         ending = self._machine.ending
         return JobOutcome(
-            # Without an ending there was no time for one: the ledger has the rest.
+            # Without an ending there was no time for one: the ledger has the
+            # rest.
             state=ending.state if ending is not None else JobState.FAILED,
             code=ending.result.code if ending is not None else self._signal,
             delivered=self._machine.delivered,
@@ -212,12 +216,16 @@ class JobRun:
         )
 
     def _find_log_place(self) -> None:
-        """For the ledger: where a later pilot stores the logs if this one dies."""
+        """For the ledger: where a later pilot stores the logs if this one
+        dies.
+        """
         budget = self._whole.part(LOG_PLACE_S, "place for the logs")
         self._tools.ledger.logs_at(*self._tools.log_prefix_for(self._job, self._queue, budget))
 
     def _tell(self, event: Event) -> None:
-        """Leave an event; what comes after the job's end must not reach the next job."""
+        """Leave an event; what comes after the job's end must not reach the
+        next job.
+        """
         if self._open:
             self._inbox.put(event)
 
@@ -313,7 +321,8 @@ class JobRun:
 
     def _wrap_up(self, scope: Scope, _: object) -> None:
         if self._shipper is not None and self._watch is None:
-            # Never started, so nobody ran the shipper: there is nothing to ship.
+            # Never started, so nobody ran the shipper: there is nothing to
+            # ship.
             self._shipper = None
         if self._machine.ending is None:
             # A final report that was decided already must stay on record.
@@ -349,7 +358,9 @@ class JobRun:
         scope.spawn("final", self._insist, report, self._hasten)
 
     def _insist(self, report: JobReport, hasten: threading.Event) -> None:
-        """Deliver the final report; killed meanwhile, once more without long waits."""
+        """Deliver the final report; killed meanwhile, once more without long
+        waits.
+        """
         budget = self._whole.part(self._config.wrapup.final_s, "final report")
         event: Event
         try:
@@ -378,13 +389,16 @@ class JobRun:
         return self._watch.usage() if self._watch is not None else Usage()
 
     def _debug_text(self) -> str:
-        """What the debug command shows; for the heartbeat's thread: it may take long."""
+        """What the debug command shows; for the heartbeat's thread: it may
+        take long.
+        """
         if not self._debug_command:
             return ""
         try:
             text = self._tools.debug_output(self._debug_command, self._paths)
         except (PilotError, OSError, ValueError) as err:
-            # The payload's files come and go, and a pattern is the operator's own.
+            # The payload's files come and go, and a pattern is the operator's
+            # own.
             text = str(err)
         # A file's name may hold bytes that are no text.
         return self._tools.redactor.text(text.encode("utf-8", "replace").decode())

@@ -66,7 +66,8 @@ class JobTools:
     log_prefix_for
         Where a job's logs go, and the copytool; may ask the network.
     uploader_for
-        Stores logs with a copytool below a prefix; StorageError if there is none.
+        Stores logs with a copytool below a prefix; StorageError if there is
+        none.
     debug_output
         Carries out a debug command below a job's folder.
     alive

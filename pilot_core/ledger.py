@@ -1,4 +1,5 @@
-"""What this pilot owes the server, on disk: so that a killed pilot's job still gets its final report.
+"""What this pilot owes the server, on disk: so that a killed pilot's job still
+gets its final report.
 
 One file in the pilot's home, `pilot_job_state.json`, mode 0600, replaced
 atomically at each change. The starter reads it after a pilot that died
@@ -49,7 +50,8 @@ class HeldJob:
         The latest report: the final one from the moment it was decided, before
         that the newest ordinary one, so that a last word can be made of it.
     stage
-        `taken`, `running`, `wrapup` or `final`; the machine's state in one word.
+        `taken`, `running`, `wrapup` or `final`; the machine's state in one
+        word.
     pid, pid_ticks, boot
         The pilot: pid, its start time in ticks, and the kernel's boot id.
     work, shared
@@ -153,7 +155,9 @@ class Ledger:
                 log.error("%s cannot be removed: %s", self.path, err.strerror)
 
     def held(self) -> HeldJob | None:
-        """The job on record, or None; an unreadable file is set aside and said."""
+        """The job on record, or None; an unreadable file is set aside and
+        said.
+        """
         try:
             with open_regular(self.path) as src:
                 document = json.loads(src.read(_LONGEST))
@@ -190,7 +194,9 @@ def _read(data: dict[str, Any]) -> HeldJob:
 
 
 def last_report(held: HeldJob, *, code: ErrorCode, diag: str, end_s: float) -> JobReport:
-    """The report that ends a held job: its own final one if it was decided, else failed with `code`."""
+    """The report that ends a held job: its own final one if it was decided,
+    else failed with `code`.
+    """
     if held.report.state.final:
         return held.report
     return replace(held.report, state=JobState.FAILED, code=code, diag=diag, end_s=end_s)

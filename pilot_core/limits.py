@@ -114,7 +114,8 @@ class Judge:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # running_s of the first sample above the memory limit since it was below.
+        # running_s of the first sample above the memory limit since it was
+        # below.
         self._above_since: float | None = None
         # (running_s, cpu_s), for the CPU use of the last looping_s seconds.
         self._cpu: deque[tuple[float, float]] = deque()
@@ -191,7 +192,8 @@ class Judge:
         count, limit = sample.processes, self._limits.processes
         if count is None or not limit or count <= limit:
             return None
-        # "Resource temporarily unavailable" is what fork says at the node's own limit.
+        # "Resource temporarily unavailable" is what fork says at the node's
+        # own limit.
         return Verdict(
             ErrorCode.RESOURCEUNAVAILABLE, f"payload runs {count} processes, limit {limit} of the pilot"
         )
@@ -222,7 +224,9 @@ class Judge:
         )
 
     def _remember_cpu(self, sample: Sample) -> None:
-        """Keep enough points to know the CPU time at the start of the silent time."""
+        """Keep enough points to know the CPU time at the start of the silent
+        time.
+        """
         limit = self._limits.looping_s
         if not limit or sample.cpu_s is None:
             return
@@ -234,7 +238,9 @@ class Judge:
             points.popleft()
 
     def _mean_cores(self, sample: Sample) -> float | None:
-        """Cores used over the last `looping_s` seconds or so; None if unknown then."""
+        """Cores used over the last `looping_s` seconds or so; None if unknown
+        then.
+        """
         if sample.cpu_s is None or not self._cpu:
             return None
         since_s, then_s = self._cpu[0]

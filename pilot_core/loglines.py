@@ -1,4 +1,5 @@
-"""Log lines that other programs read: today's starter, wrapper and people's searches know these words.
+"""Log lines that other programs read: today's starter, wrapper and people's
+searches know these words.
 
 Logger and function names are part of the line in the long format, and
 today's starter looks for some of them (`add_error_codes`,
@@ -31,7 +32,8 @@ _main = logging.getLogger("pilot")
 
 
 def dump_job_definition(job: Job) -> None:
-    """The definition as a Python literal without a `|`: the starter takes the last field of the line for it.
+    """The definition as a Python literal without a `|`: the starter takes the
+    last field of the line for it.
 
     Secrets are not in `job.definition`. A `|` inside a value is written as the
     escape `\\x7c`, which the literal parser turns back.
@@ -61,7 +63,9 @@ def perform_initial_payload_error_analysis(exit_code: int, diag: str) -> None:
 
 
 def dump_payload_stderr(tail: bytes) -> None:
-    """The end of the payload's stderr; the starter appends its last lines to the record."""
+    """The end of the payload's stderr; the starter appends its last lines to
+    the record.
+    """
     _diagnose.info("payload stderr dump\n%s", tail.decode("utf-8", "replace"))
 
 

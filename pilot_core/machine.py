@@ -1,4 +1,5 @@
-"""The life of one job, decided: events in, actions out. No clock, no I/O, no threads.
+"""The life of one job, decided: events in, actions out. No clock, no I/O, no
+threads.
 
 ::
 
@@ -91,7 +92,9 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The payload is over and nothing of it runs any more; judged by the experiment."""
+    """The payload is over and nothing of it runs any more; judged by the
+    experiment.
+    """
 
     result: PayloadResult
 
@@ -136,7 +139,9 @@ class ThreadDied:
 
 @dataclass(frozen=True, slots=True)
 class WrappedUp:
-    """Logs and files are stored, or not: `code` is NONE if all that matters is."""
+    """Logs and files are stored, or not: `code` is NONE if all that matters
+    is.
+    """
 
     code: ErrorCode = ErrorCode.NONE
     diag: str = ""
@@ -190,12 +195,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Get everything and start the payload; answers with Started or NotStarted."""
+    """Get everything and start the payload; answers with Started or
+    NotStarted.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class CancelPreparation:
-    """Stop preparing; NotStarted or, if it was too late, Started still follows."""
+    """Stop preparing; NotStarted or, if it was too late, Started still
+    follows.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,9 @@ Action = Report | Prepare | CancelPreparation | Stop | Debug | WrapUp | Hurry | 
 
 
 class IllegalEvent(RuntimeError):
-    """An event that cannot happen in this state; the message tells the story so far."""
+    """An event that cannot happen in this state; the message tells the story
+    so far.
+    """
 
 
 class Machine:
@@ -345,7 +356,9 @@ class Machine:
         return self._kill(Verdict(ErrorCode.INTERNALPILOTPROBLEM, diag))
 
     def _kill(self, cause: Verdict) -> list[Action]:
-        """End the payload for a reason; the first reason is the one that is told."""
+        """End the payload for a reason; the first reason is the one that is
+        told.
+        """
         self._cause = self._cause or cause
         if self.state is State.PREPARING:
             self.state = State.STOPPING
@@ -356,7 +369,9 @@ class Machine:
         return []
 
     def _die(self, event: object) -> list[Action]:
-        """The pilot is being killed while the payload lives: the report goes first."""
+        """The pilot is being killed while the payload lives: the report goes
+        first.
+        """
         assert isinstance(event, Signalled)
         again, self._hurried = self._hurried, True
         if again:
@@ -368,14 +383,18 @@ class Machine:
         return [Hurry(event.seconds), Deliver(self._decide()), end]
 
     def _die_after_payload(self, event: object) -> list[Action]:
-        """The pilot is being killed while it wraps up: less time for the same steps."""
+        """The pilot is being killed while it wraps up: less time for the same
+        steps.
+        """
         assert isinstance(event, Signalled)
         self._hurried = True
         self._interruption = Verdict(event.code, event.diag)
         return [Hurry(event.seconds)]
 
     def _kill_after_payload(self, event: object) -> list[Action]:
-        """Killed by the server while wrapping up: the logs are kept, the outcome is theirs."""
+        """Killed by the server while wrapping up: the logs are kept, the
+        outcome is theirs.
+        """
         assert isinstance(event, Commanded)
         if event.command.kind in _KILLS:
             self._cause = self._cause or Verdict(ErrorCode.PANDAKILL, _KILLS[event.command.kind])
@@ -407,7 +426,9 @@ class Machine:
         return []
 
     def _decide(self, wrapped: WrappedUp | None = None) -> Ending:
-        """The one ending: who killed it comes before how it exited, and that before the upload."""
+        """The one ending: who killed it comes before how it exited, and that
+        before the upload.
+        """
         result = self._result or PayloadResult(exit_code=0)
         code, diag = result.code, result.diag
         if self._cause is not None:

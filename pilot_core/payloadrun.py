@@ -37,13 +37,15 @@ __all__ = ["SECRETS_FILE", "PayloadRun"]
 
 log = logging.getLogger(__name__)
 
-#: The user's secrets for the payload; pilot3's name, which payload scripts open.
+#: The user's secrets for the payload; pilot3's name, which payload scripts
+#: open.
 SECRETS_FILE = "panda_secrets.json"
 
 #: How much of a failed payload's stderr goes into the pilot's log.
 STDERR_DUMP_BYTES = 16_384
 
-#: A wait for the payload is broken up so that an end that only `stop` saw is noticed.
+#: A wait for the payload is broken up so that an end that only `stop` saw is
+#: noticed.
 WAIT_S = 5.0
 
 # Engine failures in the server's numbers; the first match counts.
@@ -66,7 +68,8 @@ class PayloadRun:
     Parameters
     ----------
     engine_for
-        The engine for a kind of payload; raises NodeError if this node has none.
+        The engine for a kind of payload; raises NodeError if this node has
+        none.
     stage_in
         Fetches the job's inputs into a folder; raises StorageError.
     tell
@@ -121,7 +124,9 @@ class PayloadRun:
         self._cancelled.set()
 
     def stop(self, grace_s: float) -> None:
-        """End the payload; blocks for the grace and some seconds, so call it in a thread of its own."""
+        """End the payload; blocks for the grace and some seconds, so call it
+        in a thread of its own.
+        """
         container = self.container
         if container is None:
             return
@@ -191,7 +196,9 @@ class PayloadRun:
             raise PilotError("cancelled while the payload was being prepared", ErrorCode.PANDAKILL)
 
     def _make_folders(self, payload: PayloadSpec) -> None:
-        """The payload's folder and, for an image, the shared one with links to what it will write there."""
+        """The payload's folder and, for an image, the shared one with links to
+        what it will write there.
+        """
         if self._job.secrets:
             write_atomic(self._paths.work / SECRETS_FILE, self._job.secrets, mode=0o600)
         if payload.kind is not PayloadKind.IMAGE:
@@ -206,7 +213,8 @@ class PayloadRun:
             write_atomic(self._paths.shared / SECRETS_FILE, self._job.secrets, mode=0o600)
 
     def _make_shared(self) -> None:
-        """The shared folder, open to the container's user, who is the image's, not ours.
+        """The shared folder, open to the container's user, who is the image's,
+        not ours.
 
         Others may write beside it: a link or a folder that one of them has put
         there would let us open, and later delete, something of another place.

@@ -4,7 +4,9 @@ import sys
 
 
 def main() -> int:
-    """Run a pilot; returns the exit code of the process (see `model/codes.py`)."""
+    """Run a pilot; returns the exit code of the process (see
+    `model/codes.py`).
+    """
     # Wrappers take whatever python3 comes first on PATH. Of all files this is
     # the one that an older Python can read, as far back as 3.6.
     if sys.version_info < (3, 11):  # noqa: UP036 - that is what is found out here

@@ -1,4 +1,6 @@
-"""A file that shows that the pilot's main loop turns: probes and watchdogs look at it."""
+"""A file that shows that the pilot's main loop turns: probes and watchdogs
+look at it.
+"""
 
 import json
 import logging
@@ -24,7 +26,9 @@ SAY_S = 300.0
 
 
 class Pulse:
-    """Called by the main loop; a thread of its own would beat on when the loop hangs."""
+    """Called by the main loop; a thread of its own would beat on when the loop
+    hangs.
+    """
 
     def __init__(self, home: Path, clock: Clock) -> None:
         self._path = home / FILE_NAME
@@ -36,7 +40,8 @@ class Pulse:
 
     def beat(self) -> None:
         """The loop turned; writes the file if the last one is old enough."""
-        # Not the time of day: after that was set back no beat would come for as long.
+        # Not the time of day: after that was set back no beat would come for
+        # as long.
         now = self._clock.monotonic()
         gap = 0.0 if self._last is None else now - self._last
         if self._last is not None and gap < PERIOD_S:

@@ -1,4 +1,5 @@
-"""Every setting in one table: its option, variables, INI key, unit and meaning. Pure.
+"""Every setting in one table: its option, variables, INI key, unit and
+meaning. Pure.
 
 A value comes from exactly one source: command line, environment, INI file or
 default, in this order (PANDAPILOT_LIFETIME alone beats its option, as it does
@@ -33,7 +34,8 @@ class Setting:
     Attributes
     ----------
     field
-        `capability.name` in `config.py`, or `cli.name` for what only `cli.py` uses.
+        `capability.name` in `config.py`, or `cli.name` for what only `cli.py`
+        uses.
     flags
         Options; empty for none.
     env
@@ -351,7 +353,9 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """An option of pilot3 that is accepted and changes nothing; `why` is said once where it matters."""
+    """An option of pilot3 that is accepted and changes nothing; `why` is said
+    once where it matters.
+    """
 
     flags: tuple[str, ...]
     why: str = ""
@@ -393,7 +397,8 @@ def resolve(
     options
         Parsed options by `Setting.dest`, only those that were given.
     environment
-        Variables; empty ones and ones that still hold an unexpanded `$` do not count.
+        Variables; empty ones and ones that still hold an unexpanded `$` do not
+        count.
     ini
         `Section.key` to text.
 

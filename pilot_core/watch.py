@@ -1,4 +1,6 @@
-"""Watch one running payload: sample, sum up, judge; a thread of the job's scope."""
+"""Watch one running payload: sample, sum up, judge; a thread of the job's
+scope.
+"""
 
 import logging
 import threading
@@ -55,7 +57,8 @@ class Watch:
         pause = FIRST_S
         while not self._clock.wait(self._over, pause) and not stop.is_set():
             pause = self._period_s
-            # The sampler is not made for two threads: `finish` waits for this look.
+            # The sampler is not made for two threads: `finish` waits for this
+            # look.
             with self._lock:
                 if self._over.is_set():
                     return
@@ -69,10 +72,13 @@ class Watch:
                 crossed(verdict)
 
     def finish(self, ended: ContainerExit | None, *, running_s: float) -> None:
-        """The payload is over after `running_s`: take what the engine counted, write the summary."""
+        """The payload is over after `running_s`: take what the engine counted,
+        write the summary.
+        """
         self._over.set()
         with self._lock:
-            # The files (sizes, prmon's last lines) still tell; a short job has no other sample.
+            # The files (sizes, prmon's last lines) still tell; a short job has
+            # no other sample.
             sample = self._sampler.sample()
             self._writer.add(sample, self._meter.add(sample))
             self._usage = self._meter.close(running_s=running_s, cpu_s=ended.cpu_s if ended else None)

@@ -1,4 +1,5 @@
-"""After the payload: last log lines, bundle, upload, final report; each with its own allowance of time.
+"""After the payload: last log lines, bundle, upload, final report; each with
+its own allowance of time.
 
 The failure of one step never stops the next, and each failure is named in the
 job's diagnostics. Order: what is read (the payload's last records) before what
@@ -40,7 +41,9 @@ SHARE = 1 / 6
 
 @dataclass(slots=True)
 class WrapUpResult:
-    """What became of the job's files; `stored` is True if all log files are where people look for them."""
+    """What became of the job's files; `stored` is True if all log files are
+    where people look for them.
+    """
 
     log_url: str = ""
     files: tuple[FileReport, ...] = ()
@@ -60,7 +63,8 @@ class WrapUpResult:
 
 
 class Wrapper:
-    """Carries out the steps between the payload's end and the final report, in one thread.
+    """Carries out the steps between the payload's end and the final report, in
+    one thread.
 
     Parameters
     ----------
@@ -106,7 +110,8 @@ class Wrapper:
         Parameters
         ----------
         whole
-            Time for all of it; shortened from outside when the pilot is killed.
+            Time for all of it; shortened from outside when the pilot is
+            killed.
         hurried
             The pilot was being killed before this began.
         succeeded
@@ -140,7 +145,9 @@ class Wrapper:
         return self.result
 
     def store_last_log(self, whole: Budget) -> None:
-        """Store the log once more, now that it holds the end, and what failed before."""
+        """Store the log once more, now that it holds the end, and what failed
+        before.
+        """
         if self._uploader is None:
             return
         budget = whole.part(LAST_LOG_S, "last log")
@@ -206,7 +213,9 @@ def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threadin
 
 
 def bare(report: JobReport) -> JobReport:
-    """Only what ends the job: no text that could be too long, no numbers that could be out of range."""
+    """Only what ends the job: no text that could be too long, no numbers that
+    could be out of range.
+    """
     return replace(
         report,
         log_tail="",

@@ -1,1 +1,3 @@
-"""The pilot starter: brings a pilot to life on a pod, keeps it company, outlives it."""
+"""The pilot starter: brings a pilot to life on a pod, keeps it company,
+outlives it.
+"""

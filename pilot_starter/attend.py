@@ -38,11 +38,13 @@ def attended(
     patience_s: float,
     limit_s: float = math.inf,
 ) -> T:
-    """Do `work` in a thread; ending signals that arrive meanwhile go to `on_signal`.
+    """Do `work` in a thread; ending signals that arrive meanwhile go to
+    `on_signal`.
 
     `on_signal` must bring `work` to an end: set its event, shorten its budget.
     A request that is under way cannot be interrupted, so that `work` is
-    abandoned if it has not ended `patience_s` seconds after the first signal, or
+    abandoned if it has not ended `patience_s` seconds after the first signal,
+    or
     `limit_s` seconds after its start.
 
     Raises

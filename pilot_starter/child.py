@@ -1,4 +1,5 @@
-"""Start wrapper and pilot, pass signals on, reap, and kill what does not end in time.
+"""Start wrapper and pilot, pass signals on, reap, and kill what does not end
+in time.
 
 Signal handlers only leave the number in the inbox; the main thread does the
 rest. The child has a process group of its own, and this process adopts
@@ -54,7 +55,8 @@ class ChildEnd:
     signum
         The signal that ended it; None if it exited.
     asked
-        The first ending signal that we passed on to it; None if there was none.
+        The first ending signal that we passed on to it; None if there was
+        none.
     killed
         We killed it because it did not end in time.
     due
@@ -69,7 +71,8 @@ class ChildEnd:
 
     @property
     def status(self) -> int:
-        """What our own exit code should be: the pilot's, with signals as 128 + number.
+        """What our own exit code should be: the pilot's, with signals as 128 +
+        number.
 
         A pilot that was asked to end and then had to be killed ends as one
         that was asked: 143 after SIGTERM.
@@ -143,7 +146,8 @@ class Child:
         self.wait_status: int | None = None
 
     def reap(self) -> bool:
-        """Collect all dead children, adopted too; True once the pilot is among them.
+        """Collect all dead children, adopted too; True once the pilot is among
+        them.
 
         All of them, not only ours: process 1 has nobody else to do it. A
         library that waits for a helper process of its own finds it collected,

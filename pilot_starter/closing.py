@@ -1,4 +1,6 @@
-"""The worker's end: last will, last log records, upload; no step costs another."""
+"""The worker's end: last will, last log records, upload; no step costs
+another.
+"""
 
 import logging
 import signal
@@ -69,7 +71,8 @@ class Closing:
         self._owed = ""
 
     def close(self, end: ChildEnd | None, *, words: str, hurry_s: float | None) -> str:
-        """Do it all; returns what became of the job the pilot still held, "" if none.
+        """Do it all; returns what became of the job the pilot still held, ""
+        if none.
 
         Parameters
         ----------

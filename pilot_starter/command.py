@@ -8,18 +8,20 @@ from pilot_starter.config import StarterConfig
 
 __all__ = ["KILL_RESERVE_S", "PILOT_EXIT_S", "pilot_options", "wrapper_argv", "wrapper_environment"]
 
-# Of the time after SIGTERM this much is the starter's: kill what is left,
-# say the last word for a pilot that did not, drain the worker's log, upload it.
+# Of the time after SIGTERM this much is the starter's: kill what is left, say
+# the last word for a pilot that did not, drain the worker's log, upload it.
 KILL_RESERVE_S = 3.0
 # From the end of the pilot's budget to the end of its process.
 PILOT_EXIT_S = 1.0
 
 
 def pilot_options(config: StarterConfig, home: Path) -> list[str]:
-    """Options of the pilot, apart from -q, -i and -j, which the wrapper puts first.
+    """Options of the pilot, apart from -q, -i and -j, which the wrapper puts
+    first.
 
     Names, values and order are those of Rubin's GKE starter and wrapper of
-    2022, so that either side can be replaced alone; `--pilot-user` stands there
+    2022, so that either side can be replaced alone; `--pilot-user` stands
+    there
     twice.
     """
     options = ["--pilot-user=rubin", "-x", "3", "-v", "5"]
@@ -50,7 +52,8 @@ def wrapper_argv(config: StarterConfig, *, wrapper: Path, home: Path, installed:
     home
         The pilot's folder, where the wrapper will run.
     installed
-        Run the pilot installed beside the starter rather than `pilot3/pilot.py`.
+        Run the pilot installed beside the starter rather than
+        `pilot3/pilot.py`.
     """
     argv = ["bash", str(wrapper), "--exec", "--piloturl", "image" if installed else "local"]
     argv += ["-s", config.site, "-r", config.queue, "-q", config.queue]
@@ -69,7 +72,8 @@ def wrapper_environment(
     env = {**config.child_environment, **credentials}
     env["PILOT_PYTHON"] = sys.executable
     env["PANDA_PILOT_SOURCE"] = str(home)
-    # The pilot must be through before it is killed: its own budget and its exit.
+    # The pilot must be through before it is killed: its own budget and its
+    # exit.
     env["PILOT_GRACE_SECONDS"] = f"{max(1.0, config.grace_s - KILL_RESERVE_S - PILOT_EXIT_S):g}"
     if config.worker_id is not None:
         env["HARVESTER_WORKER_ID"] = str(config.worker_id)

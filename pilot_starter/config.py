@@ -77,7 +77,8 @@ class CredentialSources:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLogTarget:
-    """Where the worker's log is shipped while the pilot runs; no server means nowhere.
+    """Where the worker's log is shipped while the pilot runs; no server means
+    nowhere.
 
     Attributes
     ----------
@@ -118,7 +119,8 @@ class StarterConfig:
     worker_log, state_file
         The worker's log, and what `healthcheck` and `status` read.
     log_upload_url, log_name, log_link
-        Base URL that takes the worker's log, its name there, its address for readers.
+        Base URL that takes the worker's log, its name there, its address for
+        readers.
     storage
         For the logs of a job whose pilot is dead.
     grace_s

@@ -2,7 +2,8 @@
 
 A mounted Secret is readable by all (mode 0644) and its files are replaced
 under our hands when Harvester renews them. The pilot gets copies of its own,
-mode 0400, in a folder that only it can enter; `refresh` brings them up to date.
+mode 0400, in a folder that only it can enter; `refresh` brings them up to
+date.
 """
 
 import logging
@@ -72,7 +73,8 @@ class Credentials:
     def environment(self) -> Mapping[str, str]:
         """Variables for wrapper and pilot; file names are absolute.
 
-        PANDA_AUTH_DIR ends in a slash because today's pilot takes its `dirname`
+        PANDA_AUTH_DIR ends in a slash because today's pilot takes its
+        `dirname`
         (pilot3 util/https.py).
         """
         env = {}

@@ -52,7 +52,8 @@ def fetch_pilot(
     stop: threading.Event,
     ca: Path | None = None,
 ) -> bool:
-    """Put `pilot3/` into `home`; False if the installed pilot is to be used instead.
+    """Put `pilot3/` into `home`; False if the installed pilot is to be used
+    instead.
 
     Raises
     ------
@@ -103,7 +104,9 @@ def _digest(path: Path) -> str:
 def _download(
     source: PilotSource, *, cache: Path, clock: Clock, stop: threading.Event, ca: Path | None
 ) -> Path:
-    """Download to the cache, under the digest's name, once it is whole and right."""
+    """Download to the cache, under the digest's name, once it is whole and
+    right.
+    """
     if source.sha256 and not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
         raise SetupError(f"SHA-256 of the pilot is not 64 hex digits: {source.sha256!r}")
     cache.mkdir(parents=True, exist_ok=True)

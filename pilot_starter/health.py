@@ -77,7 +77,9 @@ def read_status(path: Path) -> WorkerStatus | None:
 
 
 def examine(*, status_file: Path, worker_log: Path, silent_s: float, now: float | None = None) -> Health:
-    """Well if the worker's log or the pilot's heartbeat moved within `silent_s` s."""
+    """Well if the worker's log or the pilot's heartbeat moved within
+    `silent_s` s.
+    """
     status = read_status(status_file)
     if status is not None:
         worker_log = Path(status.worker_log)
@@ -94,7 +96,9 @@ def examine(*, status_file: Path, worker_log: Path, silent_s: float, now: float 
 
 
 def heartbeat_fresh(home: Path, *, silent_s: float, now: float) -> bool:
-    """True unless there is a heartbeat file and it is old; not all pilots write one."""
+    """True unless there is a heartbeat file and it is old; not all pilots
+    write one.
+    """
     moved = _mtime(home / HEARTBEAT)
     return not moved or now - moved <= silent_s
 

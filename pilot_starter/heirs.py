@@ -1,4 +1,6 @@
-"""Concrete classes behind the starter's functions: server, job's remains, log sinks."""
+"""Concrete classes behind the starter's functions: server, job's remains, log
+sinks.
+"""
 
 import threading
 from dataclasses import dataclass

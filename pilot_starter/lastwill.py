@@ -43,7 +43,8 @@ for _code, _status in EXIT_CODES.items():
     _BY_STATUS.setdefault(_status, _code)
 
 
-# Before the report, together less than the 5 s in which the server should know.
+# Before the report, together less than the 5 s in which the server should
+# know.
 _TIDY_S = 2.0
 _QUICK_S = 1.5
 # The server may be down when the pilot dies; a pod that waits for it costs
@@ -86,7 +87,8 @@ class Heirs:
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """How many processes of our cgroup the kernel has killed for want of memory.
+    """How many processes of our cgroup the kernel has killed for want of
+    memory.
 
     None if it does not say.
 
@@ -150,9 +152,11 @@ def execute(
     stop: threading.Event,
     hurried: bool,
 ) -> str:
-    """Send the final report that is still owed, remove what runs, store the logs.
+    """Send the final report that is still owed, remove what runs, store the
+    logs.
 
-    Returns the job and what became of its report as a phrase, "" if there is none.
+    Returns the job and what became of its report as a phrase, "" if there is
+    none.
 
     In a hurry the report goes first: the node may be gone in seconds. Else
     what runs is removed before, and the logs get a moment, so that the report

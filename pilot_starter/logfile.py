@@ -1,4 +1,5 @@
-"""The worker's log: what starter, wrapper and pilot say, in one file and on our stdout.
+"""The worker's log: what starter, wrapper and pilot say, in one file and on
+our stdout.
 
 One thread writes. The bytes of wrapper and pilot arrive through a pipe and go
 out as they came; the starter's own lines wait in a queue and are put in
@@ -112,7 +113,9 @@ class WorkerLog:
         return write_end
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until all that was written so far is in the file; False if it is not."""
+        """Wait until all that was written so far is in the file; False if it
+        is not.
+        """
         done = threading.Event()
         self._said.put(done)
         self._wake()

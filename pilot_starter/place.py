@@ -20,7 +20,9 @@ _PUSH_FILES = ("pandaJobData.out", "PoolFileCatalog_H.xml")
 
 
 def make_home(config: StarterConfig) -> Path:
-    """The worker's own folder; Harvester's TMPDIR may name one that does not exist."""
+    """The worker's own folder; Harvester's TMPDIR may name one that does not
+    exist.
+    """
     try:
         if config.work_dir is not None:
             config.work_dir.mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,8 @@ def make_home(config: StarterConfig) -> Path:
 
 
 def keepsakes(home: Path) -> list[str]:
-    """Names in the worker's folder that somebody may need when the pilot is gone.
+    """Names in the worker's folder that somebody may need when the pilot is
+    gone.
 
     A job's folder that is still there holds logs that could not be stored; the
     job state file, a final report that could not be delivered.
@@ -43,7 +46,9 @@ def keepsakes(home: Path) -> list[str]:
 
 
 def leave_home(home: Path) -> None:
-    """Delete the worker's folder; where there are keepsakes, only the credentials."""
+    """Delete the worker's folder; where there are keepsakes, only the
+    credentials.
+    """
     shutil.rmtree(home / ".credentials" if keepsakes(home) else home, ignore_errors=True)
 
 
@@ -60,7 +65,9 @@ def cache_folder(tmp_dir: Path) -> Path:
 
 
 def copy_job(job_dirs: tuple[Path, ...], home: Path) -> None:
-    """Copy what Harvester mounted read-only: the pilot removes the file it has read."""
+    """Copy what Harvester mounted read-only: the pilot removes the file it has
+    read.
+    """
     for folder in job_dirs:
         found = [name for name in _PUSH_FILES if (folder / name).is_file()]
         for name in found:
@@ -74,7 +81,9 @@ def copy_job(job_dirs: tuple[Path, ...], home: Path) -> None:
 
 
 def last_words(path: Path, words: str) -> None:
-    """One line for `kubectl describe pod`; only where Kubernetes made the file."""
+    """One line for `kubectl describe pod`; only where Kubernetes made the
+    file.
+    """
     if path.exists():
         with contextlib.suppress(OSError):
             path.write_text(words[:4000] + "\n")

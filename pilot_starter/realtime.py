@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class RealTimeLogger:
-    """A `with` block during which the worker's log is shipped from a thread of its own.
+    """A `with` block during which the worker's log is shipped from a thread of
+    its own.
 
     A sink that cannot be reached, or not even be built, is said in the log;
     the pilot notices nothing of it.
@@ -77,7 +78,9 @@ class RealTimeLogger:
         self._scope.stop()
 
     def finish(self, budget: Budget) -> None:
-        """Ship what is in the file now, within `budget`, and say what became of it."""
+        """Ship what is in the file now, within `budget`, and say what became
+        of it.
+        """
         if self._open_sink is None:
             return
         if not self._clock.wait(self._built, budget.left):

@@ -1,4 +1,6 @@
-"""What a dead pilot's job left on this node: containers, processes, logs, folders."""
+"""What a dead pilot's job left on this node: containers, processes, logs,
+folders.
+"""
 
 import logging
 import shutil
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 
 # A daemon call while others wait for us.
 _CALL_S = 2.0
-# A client that was just killed may have asked the daemon for one more container.
+# A client that was just killed may have asked the daemon for one more
+# container.
 _LOOKS = 3
 _PAUSE_S = 0.3
 
@@ -56,7 +59,8 @@ class Stored:
 
 
 class Remains:
-    """Removes what still runs, stores the logs; within a budget, and never raises.
+    """Removes what still runs, stores the logs; within a budget, and never
+    raises.
 
     Parameters
     ----------
@@ -109,7 +113,8 @@ class Remains:
             engine.close()
 
     def store(self, held: HeldJob, budget: Budget, *, only: tuple[Path, ...] = ()) -> Stored:
-        """Store the job's logs, or `only` some of them, where the pilot would have.
+        """Store the job's logs, or `only` some of them, where the pilot would
+        have.
 
         What has no time left is named in the log.
         """

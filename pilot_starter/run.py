@@ -1,6 +1,7 @@
 """One worker's life, from its folder to its exit code.
 
-Prepare, run the pilot, ship the log, leave nothing owed, pass the exit code on.
+Prepare, run the pilot, ship the log, leave nothing owed, pass the exit code
+on.
 """
 
 import contextlib
@@ -148,7 +149,9 @@ class _Worker:
         return status
 
     def _bring_up(self, closing: Closing) -> tuple[int, str]:
-        """The pilot's life and what follows; exit code, and the reason in words."""
+        """The pilot's life and what follows; exit code, and the reason in
+        words.
+        """
         try:
             installed = self._prepare()
             child = self._start(installed)
@@ -227,7 +230,8 @@ class _Worker:
         return Child(
             wrapper_argv(self._config, wrapper=wrapper, home=self._home, installed=installed),
             cwd=self._home,
-            # The wrapper becomes the pilot, which ends if we die without a word.
+            # The wrapper becomes the pilot, which ends if we die without a
+            # word.
             env={**env, "PILOT_STARTER_PID": str(os.getpid())},
             output_fd=self._out.attach(),
         )

@@ -167,7 +167,9 @@ def _submit_mode(env: _Environment) -> str:
 
 
 def _worker_log_server(env: _Environment, payload_server: str) -> str:
-    """Its own setting, or where the payload's records go; set to nothing means off."""
+    """Its own setting, or where the payload's records go; set to nothing means
+    off.
+    """
     if env.empty_on_purpose("WORKERLOG_LOGGING_SERVER"):
         return ""
     return env.get("WORKERLOG_LOGGING_SERVER", default=payload_server)
@@ -184,7 +186,8 @@ def _pod(env: _Environment) -> PodName:
 
 
 def _source(options: argparse.Namespace, env: _Environment) -> PilotSource:
-    """Option, template, queue (CRIC's pilot_url reaches us as `--piloturl URL`), image.
+    """Option, template, queue (CRIC's pilot_url reaches us as `--piloturl
+    URL`), image.
 
     A URL may end in `#sha256=<hex>`, so that a queue can pin what it names.
     """
@@ -225,7 +228,9 @@ def _storage(env: _Environment) -> StorageConfig:
 
 
 def _for_children(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without placeholders left as they were, and what is only ours."""
+    """The environment without placeholders left as they were, and what is only
+    ours.
+    """
     return {
         name: value
         for name, value in environment.items()

@@ -24,7 +24,8 @@ def log_names(harvester_id: str, worker_id: int | None) -> str:
 
 
 def pack(source: Path, target: Path, *, most_bytes: int = _MOST_BYTES) -> None:
-    """Compress the log; of one that stays too large, its beginning and its end.
+    """Compress the log; of one that stays too large, its beginning and its
+    end.
 
     Raises
     ------

@@ -66,7 +66,9 @@ class _Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Story:
-    """What the lines so far tell about those to come; survives as `Mark.state`."""
+    """What the lines so far tell about those to come; survives as
+    `Mark.state`.
+    """
 
     panda_id: str = ""
     job_name: str = ""
@@ -269,7 +271,9 @@ def _mode(rest: str) -> _Mode:
 
 
 def _job(text: str) -> tuple[str, str]:
-    """PandaID and job name from the definition: a Python literal, or a piece of one."""
+    """PandaID and job name from the definition: a Python literal, or a piece
+    of one.
+    """
     try:
         definition = ast.literal_eval(text.strip())
         return str(definition["PandaID"]), str(definition.get("jobName") or "")

@@ -97,7 +97,9 @@ def rubin(site: Site) -> list[str]:
 
 
 def atlas(site: Site) -> list[str]:
-    """ATLAS's wrapper without ATLAS's software; reads queuedata.json on the spot."""
+    """ATLAS's wrapper without ATLAS's software; reads queuedata.json on the
+    spot.
+    """
     script = site.script("pilot-wrapper", "runpilot2-wrapper.sh", ref="master")
     return ["bash", str(script), "--container", "--localpy", "--mute", *OPTIONS]
 
@@ -111,7 +113,9 @@ CASES: Mapping[str, Callable[[Site], list[str]]] = {
 
 
 def environment(site: Site, google_key: Path) -> dict[str, str]:
-    """What Harvester and the job template set, and what a site has to set for us."""
+    """What Harvester and the job template set, and what a site has to set for
+    us.
+    """
     ca = str(site.folder / "cert.pem")
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -157,7 +161,8 @@ SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICA
 def plain_entries(body: bytes) -> bytes:
     """A request to Cloud Logging as today's clients write it.
 
-    Older ones use what protobuf's JSON mapping also allows, and our fake of the
+    Older ones use what protobuf's JSON mapping also allows, and our fake of
+    the
     service does not know: names with underscores, severities as numbers.
     """
     request = json.loads(body)
@@ -171,7 +176,9 @@ def plain_entries(body: bytes) -> bytes:
 
 
 class Front(BaseHTTPRequestHandler):
-    """All of `HOSTS` behind one certificate; passes on to the servers of this run."""
+    """All of `HOSTS` behind one certificate; passes on to the servers of this
+    run.
+    """
 
     protocol_version = "HTTP/1.1"
     upstream: Mapping[str, str] = {}
@@ -227,7 +234,9 @@ def fronts(site: Site, upstream: Mapping[str, str]) -> Iterator[None]:
 
 
 def settle_in(site: Site) -> None:
-    """The namespace's network, host names, /tmp and /cvmfs; a certificate for all."""
+    """The namespace's network, host names, /tmp and /cvmfs; a certificate for
+    all.
+    """
     names = ",".join(f"DNS:{host}" for host in HOSTS)
     (site.folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(HOSTS)}\n")
     panda_env = site.folder / "cvmfs" / SITE_ENVIRONMENT / "panda_env/v1/conda/install/bin"

@@ -1,4 +1,6 @@
-"""What this machine can test: a missing part skips, or fails where PILOT_TEST_REQUIRE names it."""
+"""What this machine can test: a missing part skips, or fails where
+PILOT_TEST_REQUIRE names it.
+"""
 
 import functools
 import importlib.util
@@ -95,7 +97,9 @@ REQUIRED = {part for part in os.environ.get("PILOT_TEST_REQUIRE", "").split(",")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose part is missing, or fail it where the part is required."""
+    """Skip a test whose part is missing, or fail it where the part is
+    required.
+    """
     for part, missing in PARTS.items():
         if item.get_closest_marker(part) is None:
             continue

@@ -1,4 +1,6 @@
-"""Imports run downhill, and only `app.py` names adapters: docs/architecture.md as a test."""
+"""Imports run downhill, and only `app.py` names adapters: docs/architecture.md
+as a test.
+"""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""`docs/threads.md` lists the threads that the code starts, no more and no less."""
+"""`docs/threads.md` lists the threads that the code starts, no more and no
+less.
+"""
 
 import ast
 import re

@@ -1,10 +1,13 @@
-"""PURE: quanta in, job definitions out, as BPS and its PanDA plug-in make them.
+"""PURE: quanta in, job definitions out, as BPS and its PanDA plug-in make
+them.
 
 ::
 
-    quanta -> pipetask command -> runner (docker run, or a process) -> base64 -> jobPars
+    quanta -> pipetask command -> runner (docker run, or a process)
+           -> base64 -> jobPars
 
-A job is one task's quanta; whoever submits the next job waits for the one before it.
+A job is one task's quanta; whoever submits the next job waits for the one
+before it.
 """
 
 import base64
@@ -17,7 +20,9 @@ from pathlib import Path
 __all__ = ["LOG_FILE", "Payload", "Quantum", "Step", "definition", "payload_command", "plan", "read_quanta"]
 
 LOG_FILE = "payload-log.json"
-"""REALTIME_LOGFILES: `pipetask` writes its records there, the pilot reads them."""
+"""REALTIME_LOGFILES: `pipetask` writes its records there, the pilot reads
+them.
+"""
 DARK_EXPOSURE = 20260115002
 """Has no stars, so measureSeeing fails on it: see lsst.labcam.observe."""
 
@@ -55,7 +60,9 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One job: its quanta (none: it writes what tasks share), and how it must end."""
+    """One job: its quanta (none: it writes what tasks share), and how it must
+    end.
+    """
 
     name: str
     quanta: tuple[Quantum, ...]
@@ -87,7 +94,9 @@ def plan(quanta: Sequence[Quantum]) -> list[Step]:
 
 
 def payload_command(payload: Payload, step: Step) -> str:
-    """What runs in the container, or in the job directory: `pipetask` under `prmon`."""
+    """What runs in the container, or in the job directory: `pipetask` under
+    `prmon`.
+    """
     repo, graph = payload.data / "repo", payload.data / "labcam.qg"
     options = ["--long-log", "--log-level=VERBOSE", "--log-file", LOG_FILE, "--log-label", f"REPO={repo}"]
     if step.quanta:
@@ -120,12 +129,14 @@ def runner(payload: Payload, step: Step) -> str:
 def definition(
     payload: Payload, step: Step, *, panda_id: int, transformations: str, task_id: int
 ) -> Mapping[str, object]:
-    """What is submitted to the PanDA server; the rest of a job's fields it fills in.
+    """What is submitted to the PanDA server; the rest of a job's fields it
+    fills in.
 
     Parameters
     ----------
     panda_id
-        A number nobody else on this node has: the shared folder is named by it.
+        A number nobody else on this node has: the shared folder is named by
+        it.
     transformations
         Base URL that serves `bash-c-enc`.
     """

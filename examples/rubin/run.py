@@ -1,8 +1,12 @@
-"""`make run-rubin`: real pipetask jobs through server, starter, wrapper and pilot.
+"""`make run-rubin`: real pipetask jobs through server, starter, wrapper and
+pilot.
 
-Prepares a repository and a quantum graph, submits five jobs to a PanDA server of
-its own, starts one worker as Harvester would, follows the jobs, and compares what
-`pipetask` wrote into its logs with what arrived. Exit code 0 if each job ended as
+Prepares a repository and a quantum graph, submits five jobs to a PanDA server
+of
+its own, starts one worker as Harvester would, follows the jobs, and compares
+what
+`pipetask` wrote into its logs with what arrived. Exit code 0 if each job ended
+as
 it should and every log record arrived once.
 """
 

@@ -18,7 +18,9 @@ __all__ = ["NoStack", "make_payload"]
 
 IMAGE = "rubin-example:local"
 SHARED = Path("/tmp/panda")
-"""Mounted by the runner; the Docker engine must see the same files there as we do."""
+"""Mounted by the runner; the Docker engine must see the same files there as we
+do.
+"""
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -67,7 +69,9 @@ def make_payload(folder: Path, *, cache: Path, engine: str, say: Say) -> Payload
 
 
 def _need_image(data: Path, *, cache: Path, say: Say) -> None:
-    """Build the image, unless it is there; make sure its containers see our files."""
+    """Build the image, unless it is there; make sure its containers see our
+    files.
+    """
     docker = DockerCli(os.environ)
     version = docker.version()
     say(f"payload   in containers: Docker {version}, image {IMAGE} (building it takes 1 to 2 min)")

@@ -1,1 +1,3 @@
-"""Small tools without any knowledge of pilots: time, threads, files, processes, secrets."""
+"""Small tools without any knowledge of pilots: time, threads, files,
+processes, secrets.
+"""

@@ -56,7 +56,9 @@ class Budget:
         return self.left <= 0.0
 
     def part(self, seconds: float, name: str) -> "Budget":
-        """An allowance for one step: `seconds`, or what is left if that is less."""
+        """An allowance for one step: `seconds`, or what is left if that is
+        less.
+        """
         return Budget(self._clock, min(seconds, self.left), name, parent=self)
 
     def timeout(self, at_most: float) -> float:

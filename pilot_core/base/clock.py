@@ -20,7 +20,8 @@ class Clock(Protocol):
         ...
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Sleep until `event` is set or `seconds` are over; True if it was set.
+        """Sleep until `event` is set or `seconds` are over; True if it was
+        set.
 
         The only way to sleep: whoever sleeps can be woken.
         """
@@ -53,7 +54,8 @@ def rfc3339(epoch_s: float) -> str:
 
 
 def server_time(epoch_s: float) -> str:
-    """Epoch seconds the way PanDA wants start and end times: UTC `YYYY-MM-DD HH:MM:SS`.
+    """Epoch seconds the way PanDA wants start and end times: UTC `YYYY-MM-DD
+    HH:MM:SS`.
 
     The server ignores every other spelling in silence (seen on panda-server
     1.0.3 and 0.8.1, both dialects).

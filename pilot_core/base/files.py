@@ -11,11 +11,14 @@ __all__ = ["UnsafeName", "open_regular", "safe_join", "tail_bytes", "write_atomi
 
 
 class UnsafeName(ValueError):
-    """A file name from outside that would leave its folder or cannot be a file name."""
+    """A file name from outside that would leave its folder or cannot be a file
+    name.
+    """
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that a reader sees the old content or the new, never a
+    part.
 
     Temporary name in the same folder, fsync, rename.
     """
@@ -53,7 +56,8 @@ def safe_join(folder: Path, name: str) -> Path:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; follows no link, waits for no writer of a FIFO.
+    """Open a regular file for reading; follows no link, waits for no writer of
+    a FIFO.
 
     For files in a folder where others write too: a link left there would show
     a file that its author may not read, and a FIFO would stop the reader.
@@ -71,7 +75,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def tail_bytes(path: Path, count: int) -> bytes:
-    """The last `count` bytes of a regular file, no link; empty if it cannot be read."""
+    """The last `count` bytes of a regular file, no link; empty if it cannot be
+    read.
+    """
     try:
         with open_regular(path) as src:
             size = src.seek(0, os.SEEK_END)

@@ -1,4 +1,6 @@
-"""The one place where threads and signal handlers leave word for the main thread."""
+"""The one place where threads and signal handlers leave word for the main
+thread.
+"""
 
 import queue
 from typing import Generic, TypeVar

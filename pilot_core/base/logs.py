@@ -1,4 +1,6 @@
-"""The pilot's own log: UTC, in the line shape that today's starter, wrapper and monitor parse."""
+"""The pilot's own log: UTC, in the line shape that today's starter, wrapper
+and monitor parse.
+"""
 
 import contextlib
 import io
@@ -28,7 +30,9 @@ def _formatter(debug: bool) -> logging.Formatter:
 
 
 class _StreamHandler(logging.StreamHandler[TextIO]):
-    """Passes over what nobody reads any more: the starter died, or its disk is full."""
+    """Passes over what nobody reads any more: the starter died, or its disk is
+    full.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):
@@ -36,7 +40,9 @@ class _StreamHandler(logging.StreamHandler[TextIO]):
 
 
 class _FileHandler(logging.FileHandler):
-    """Says once that a disk is full, where `logging` would print a stack for each line."""
+    """Says once that a disk is full, where `logging` would print a stack for
+    each line.
+    """
 
     refused = False
 
@@ -67,7 +73,8 @@ def setup_logging(*, debug: bool, redactor: Redactor) -> None:
 
 @contextlib.contextmanager
 def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[logging.Handler]:
-    """Copy the log to a file while the block lasts; appended, flushed at each line.
+    """Copy the log to a file while the block lasts; appended, flushed at each
+    line.
 
     A payload's or a library's text may hold a lone surrogate: it is written
     as an escape rather than lost.

@@ -49,7 +49,8 @@ class ProcStat:
         User and system time of the process and of the children it has waited
         for, in clock ticks.
     start_ticks
-        Start in clock ticks since boot: with the pid it names a process for good.
+        Start in clock ticks since boot: with the pid it names a process for
+        good.
     vsize
         Virtual memory in bytes.
     rss_pages
@@ -155,7 +156,9 @@ def descendants(table: Mapping[int, ProcStat], roots: Iterable[int]) -> set[int]
 
 
 def environment(pid: int, proc: Path = PROC) -> dict[bytes, bytes]:
-    """The environment a process was started with; empty if it is not ours to read."""
+    """The environment a process was started with; empty if it is not ours to
+    read.
+    """
     pairs = (entry.partition(b"=") for entry in read_bytes(f"{proc}/{pid}/environ").split(b"\0"))
     return {name: value for name, sep, value in pairs if sep}
 
@@ -167,7 +170,9 @@ def start_ticks(pid: int, proc: Path = PROC) -> int | None:
 
 
 def living(pid: int, ticks: int | None = None, proc: Path = PROC) -> ProcStat | None:
-    """The process if it exists, is no zombie and, with `ticks`, is still the same."""
+    """The process if it exists, is no zombie and, with `ticks`, is still the
+    same.
+    """
     stat = read_stat(pid, proc)
     if stat is None or not stat.living or (ticks is not None and stat.start_ticks != ticks):
         return None
@@ -175,7 +180,9 @@ def living(pid: int, ticks: int | None = None, proc: Path = PROC) -> ProcStat | 
 
 
 def alive(pid: int, ticks: int | None = None, proc: Path = PROC) -> bool:
-    """True if the process exists, is no zombie and, with `ticks`, is still the same."""
+    """True if the process exists, is no zombie and, with `ticks`, is still the
+    same.
+    """
     return living(pid, ticks, proc) is not None
 
 
@@ -190,7 +197,8 @@ def signal_at_death_of(parent: int, signum: signal.Signals) -> bool:
     Returns
     -------
     bool
-        False, and nothing is asked for, if `parent` is not our parent (any more).
+        False, and nothing is asked for, if `parent` is not our parent (any
+        more).
     """
     if os.getppid() == parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
@@ -199,7 +207,9 @@ def signal_at_death_of(parent: int, signum: signal.Signals) -> bool:
 
 
 def signal_group(pgid: int, signum: signal.Signals) -> bool:
-    """Signal a process group; False if nobody is left in it that we may signal."""
+    """Signal a process group; False if nobody is left in it that we may
+    signal.
+    """
     try:
         os.killpg(pgid, signum)
     except (ProcessLookupError, PermissionError):

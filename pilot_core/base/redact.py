@@ -1,4 +1,6 @@
-"""Nothing secret is written: what a log line, a record or a report must not hold."""
+"""Nothing secret is written: what a log line, a record or a report must not
+hold.
+"""
 
 import json
 import logging
@@ -121,14 +123,18 @@ class Redactor:
         )
 
     def data(self, data: bytes) -> bytes:
-        """Like `text`, for bytes in UTF-8; bytes without a secret come back as they were."""
+        """Like `text`, for bytes in UTF-8; bytes without a secret come back as
+        they were.
+        """
         decoded = data.decode("utf-8", "surrogateescape")
         clean = self.text(decoded)
         return data if clean is decoded or clean == decoded else clean.encode("utf-8", "surrogateescape")
 
 
 class RedactingFilter(logging.Filter):
-    """A logging filter that masks secrets in the finished message and in tracebacks."""
+    """A logging filter that masks secrets in the finished message and in
+    tracebacks.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()

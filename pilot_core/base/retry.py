@@ -1,4 +1,5 @@
-"""Retry beside the call: how often, how long between, how long in all, and for which failures.
+"""Retry beside the call: how often, how long between, how long in all, and for
+which failures.
 
 Own code rather than a library, because `pilot3.tar.gz` runs in field images
 that hold only what today's pilot needs, and because a waiting retry must be
@@ -24,14 +25,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a call is repeated. Waits are `uniform(0, min(cap, first * factor**n))`: full jitter.
+    """How a call is repeated. Waits are `uniform(0, min(cap, first *
+    factor**n))`: full jitter.
 
     Attributes
     ----------
     attempts
         Calls in all; 0 means as many as the budget allows.
     first_s, factor, cap_s
-        Upper bound of the first wait, its growth, and the largest bound; seconds.
+        Upper bound of the first wait, its growth, and the largest bound;
+        seconds.
     """
 
     attempts: int = 3

@@ -17,7 +17,8 @@ class Scope:
     """Owns threads: none outlives the `with` block unheard.
 
     A thread function takes what it needs as arguments and watches
-    `scope.stopping` in its waits. When the block is left, `stopping` is set and
+    `scope.stopping` in its waits. When the block is left, `stopping` is set
+    and
     each thread is joined for at most `join_s` seconds in all. The first
     exception a thread raised is raised again at the end of the block, unless
     the block is already raising one or `on_death` was given.
@@ -27,7 +28,8 @@ class Scope:
     name
         Prefix of the thread names, shown in `docs/threads.md`.
     join_s
-        Seconds all joins together may take. A thread that is still in a foreign
+        Seconds all joins together may take. A thread that is still in a
+        foreign
         call then (a Docker daemon that hangs, say) is abandoned, which is said
         in the log; it is a daemon thread and cannot keep the process alive.
     on_death
@@ -78,7 +80,8 @@ class Scope:
         thread = threading.Thread(target=body, name=full, daemon=True)
         thread.start()
         self._threads.append(thread)
-        # Those that are over need no joining: a server starts one a connection.
+        # Those that are over need no joining: a server starts one a
+        # connection.
         for over in [t for t in self._threads if not t.is_alive()]:
             with contextlib.suppress(ValueError):
                 self._threads.remove(over)
@@ -90,7 +93,8 @@ class Scope:
         Parameters
         ----------
         join_s
-            Seconds for the joins, where there are fewer than the scope was made with.
+            Seconds for the joins, where there are fewer than the scope was
+            made with.
         """
         self.stopping.set()
         seconds = self._join_s if join_s is None else join_s

@@ -1,4 +1,6 @@
-"""Text from options, variables and INI files into values; each raises ValueError with what was expected."""
+"""Text from options, variables and INI files into values; each raises
+ValueError with what was expected.
+"""
 
 import re
 from collections.abc import Callable

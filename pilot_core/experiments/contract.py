@@ -20,7 +20,8 @@ class Experiment(Protocol):
 
     #: Name as given with `--pilot-user`.
     name: str
-    #: URL prefixes a transformation may come from when the operator names none.
+    #: URL prefixes a transformation may come from when the operator names
+    #: none.
     base_urls: tuple[str, ...]
 
     def payload(self, job: Job, queue: Queue, paths: JobPaths, environment: Mapping[str, str]) -> PayloadSpec:
@@ -29,7 +30,8 @@ class Experiment(Protocol):
         Parameters
         ----------
         environment
-            The pilot's own environment; the payload gets a declared part of it.
+            The pilot's own environment; the payload gets a declared part of
+            it.
 
         Raises
         ------
@@ -39,7 +41,8 @@ class Experiment(Protocol):
         ...
 
     def judge(self, exit_code: int, paths: JobPaths, *, out_of_memory: bool) -> PayloadResult:
-        """Verdict on a payload that ended by itself with `exit_code` (0 to 255).
+        """Verdict on a payload that ended by itself with `exit_code` (0 to
+        255).
 
         Reads the ends of payload.stdout and payload.stderr and, if there,
         `payload_error_report.json`. Bytes that are no UTF-8 do no harm.

@@ -10,7 +10,8 @@ In order of what they tell:
 
 pilot3 takes the first line with CRITICAL or `Error:` anywhere in the whole
 output instead, which is often an early, harmless one, and fails a payload that
-exited 0 for such a line. Here the output explains a failure and never makes one.
+exited 0 for such a line. Here the output explains a failure and never makes
+one.
 """
 
 import re
@@ -21,7 +22,8 @@ __all__ = ["LONGEST", "TAIL_BYTES", "clean_line", "find_reason"]
 #: How much of the end of each file is looked at, bytes.
 TAIL_BYTES = 64 * 1024
 
-#: Longest diagnosis, characters (the server's column for pilotErrorDiag is 500).
+#: Longest diagnosis, characters (the server's column for pilotErrorDiag is
+#: 500).
 LONGEST = 500
 
 # Lines beyond this are cut before any expression looks at them.
@@ -53,14 +55,17 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def clean_line(text: str) -> str:
-    """One readable line: no escape sequences, no control or undecodable characters."""
+    """One readable line: no escape sequences, no control or undecodable
+    characters.
+    """
     text = _ANSI.sub("", text)
     kept = "".join(c if c.isprintable() and c != "\ufffd" else " " for c in text)
     return " ".join(kept.split())
 
 
 def find_reason(exit_code: int, outputs: Iterable[bytes]) -> str:
-    """Why a payload failed, at most `LONGEST` characters; empty if its output is.
+    """Why a payload failed, at most `LONGEST` characters; empty if its output
+    is.
 
     Parameters
     ----------
@@ -84,7 +89,9 @@ def _finders(exit_code: int) -> tuple[Callable[[list[str]], str], ...]:
 
 
 def _lines(data: bytes) -> Iterator[str]:
-    """Lines without their ends; of a progress display only what is seen at its end."""
+    """Lines without their ends; of a progress display only what is seen at its
+    end.
+    """
     for raw in data.decode("utf-8", "replace").split("\n"):
         line = raw.rstrip("\r").rpartition("\r")[2]
         yield _ANSI.sub("", line[:_LONGEST_LINE])
@@ -104,7 +111,8 @@ def _last_line(lines: list[str]) -> str:
 def _exception(lines: list[str]) -> str:
     """`Type: message` of the exception that ended it.
 
-    A traceback below a log line of a level under ERROR was handled and does not
+    A traceback below a log line of a level under ERROR was handled and does
+    not
     count, unless nothing was logged after it. An exception that only wraps
     others gives way to the one before it.
     """

@@ -50,11 +50,13 @@ HOST_BASICS = (
     "no_proxy",
 )
 
-#: Batch sites: the batch system's own, for programs started by srun or mpiexec.
+#: Batch sites: the batch system's own, for programs started by srun or
+#: mpiexec.
 BATCH_SITE = ("SLURM_*", "PBS_*", "LSB_*", "_CONDOR_*", "SCRATCH", "CVMFS_*", "OMP_*", "OPENBLAS_*", "MKL_*")
 
 #: Set by Rubin's site prolog (LSST_LOCAL_PROLOG of rubin-wrapper.sh) for the
-#: stack on CVMFS: temporary space, butler repositories, the registry's login file.
+#: stack on CVMFS: temporary space, butler repositories, the registry's login
+#: file.
 LSST_SITE = (
     "LSST_*",  # LSST_RUN_TEMP_SPACE, LSST_RESOURCES_*, LSST_DB_AUTH...
     "DAF_BUTLER_*",
@@ -65,7 +67,8 @@ LSST_SITE = (
     "XRD_*",
 )
 
-# A wildcard never opens the door for a secret: such a name must be listed whole.
+# A wildcard never opens the door for a secret: such a name must be listed
+# whole.
 _SECRET = re.compile(
     r"^(PANDA_AUTH|OIDC)_|^GOOGLE_APPLICATION|TOKEN|SECRET|PASSWORD|PASSWD|PRIVATE_KEY|ACCESS_KEY|^X509_USER_"
 )
@@ -91,7 +94,8 @@ def select(environment: Mapping[str, str], patterns: Iterable[str]) -> dict[str,
 
 
 def identity(job: Job, queue: Queue, paths: JobPaths, user: str) -> dict[str, str]:
-    """What the pilot itself tells every payload: which job it is, where, and by whom.
+    """What the pilot itself tells every payload: which job it is, where, and
+    by whom.
 
     Names and values are pilot3's, PANDA_ATTEMPT excepted: Rubin's runner makes
     its log directory from PANDAID, wrappers read the others.

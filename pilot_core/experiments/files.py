@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 #: The job's user secrets in the work directory, mode 0600; no log, no bundle.
 SECRETS = "panda_secrets.json"
 
-#: The payload's own word on its failure: `{"error_code": int, "error_diag": str}`.
+#: The payload's own word on its failure: `{"error_code": int, "error_diag":
+#: str}`.
 ERROR_REPORT = "payload_error_report.json"
 
 # The patterns of pilot3's copytools (`copytool/gs.py`), most useful first.
@@ -26,7 +27,8 @@ _MOST = 100
 
 
 def log_files(paths: JobPaths) -> Sequence[Path]:
-    """`pilotlog*.*`, `payload*.*` and `memory_monitor*.*` of the work directory.
+    """`pilotlog*.*`, `payload*.*` and `memory_monitor*.*` of the work
+    directory.
 
     Only regular files that exist. Links are followed, as Rubin's runner links
     payload-log.json to the shared folder, but not out of the job's folders:
@@ -54,14 +56,18 @@ def _names(folder: Path) -> list[str]:
 
 
 def _rank(name: str) -> tuple[int, bool, str]:
-    """Order of usefulness: by stem, the three usual names of a stem before others."""
+    """Order of usefulness: by stem, the three usual names of a stem before
+    others.
+    """
     stem = next(i for i, stem in enumerate(_STEMS) if name.startswith(stem))
     usual = name in ("pilotlog.txt", "payload.stdout", "payload.stderr", "payload-log.json")
     return stem, not usual, name
 
 
 def _inside(path: Path, roots: tuple[str, ...]) -> bool:
-    """True for a regular file, really below one of `roots`; never for the secrets."""
+    """True for a regular file, really below one of `roots`; never for the
+    secrets.
+    """
     try:
         real = os.path.realpath(path, strict=True)
         regular = stat.S_ISREG(os.stat(real).st_mode)

@@ -1,4 +1,6 @@
-"""A plain experiment: transformations and images, without any custom of its own."""
+"""A plain experiment: transformations and images, without any custom of its
+own.
+"""
 
 import json
 import shlex
@@ -21,7 +23,8 @@ __all__ = ["GenericExperiment"]
 
 _LONGEST_REPORT = 64 * 1024
 
-# MAX_ARG_STRLEN of Linux, its final NUL left out; it holds for each argument alone.
+# MAX_ARG_STRLEN of Linux, its final NUL left out; it holds for each argument
+# alone.
 _LONGEST_ARGUMENT = 32 * 4096 - 1
 
 # exeErrorCode is a number(38) in the database; a 32 bit one fits everywhere.
@@ -34,13 +37,15 @@ class GenericExperiment:
     Parameters
     ----------
     pass_environment
-        Names or `PREFIX_*` that the operator hands on besides the declared ones.
+        Names or `PREFIX_*` that the operator hands on besides the declared
+        ones.
     """
 
     name = "generic"
     base_urls: tuple[str, ...] = ("https://pandaserver-doma.cern.ch", "https://pandaserver.cern.ch")
 
-    #: Variables for every payload, and further ones for scripts beside the pilot.
+    #: Variables for every payload, and further ones for scripts beside the
+    #: pilot.
     everywhere: tuple[str, ...] = WORKER
     beside_pilot: tuple[str, ...] = HOST_BASICS + BATCH_SITE
 
@@ -88,7 +93,8 @@ class GenericExperiment:
         """Verdict on a payload that ended by itself; see the contract.
 
         Exit 0 is success, whatever the output says. Everything else is
-        PAYLOADEXECUTIONFAILURE, or PAYLOADOUTOFMEMORY where the kernel said so.
+        PAYLOADEXECUTIONFAILURE, or PAYLOADOUTOFMEMORY where the kernel said
+        so.
         """
         if exit_code == 0:
             return PayloadResult(exit_code=0)
@@ -115,7 +121,8 @@ class GenericExperiment:
 
 
 def _script_name(transformation: str, paths: JobPaths) -> str:
-    """File name of the transformation in the work directory; empty if the job has none.
+    """File name of the transformation in the work directory; empty if the job
+    has none.
 
     Raises
     ------
@@ -161,7 +168,9 @@ def _join(reason: str, said: str, *, said_first: bool) -> str:
 
 
 def _error_report(path: Path) -> tuple[int, str]:
-    """Code and diagnosis of the payload's own report; 0 and "" if it is no use."""
+    """Code and diagnosis of the payload's own report; 0 and "" if it is no
+    use.
+    """
     raw = tail_bytes(path, _LONGEST_REPORT + 1) if path.is_file() else b""
     if not raw or len(raw) > _LONGEST_REPORT:
         return 0, ""

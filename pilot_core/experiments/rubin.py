@@ -19,8 +19,10 @@ class RubinExperiment(GenericExperiment):
     """What Rubin's jobs rely on.
 
     On GKE the transformation `bash-c-enc` starts an inner container by itself;
-    for that its script reads PANDAID, REALTIME_LOGFILES and S3_ENDPOINT_URL from
-    the environment and the payload's credentials from files in /credentials. On
+    for that its script reads PANDAID, REALTIME_LOGFILES and S3_ENDPOINT_URL
+    from
+    the environment and the payload's credentials from files in /credentials.
+    On
     batch sites the same script runs the stack from CVMFS with what the site's
     prolog has set. Both may use the X.509 proxy.
     """

@@ -1,1 +1,3 @@
-"""What CRIC knows of queues and storages: files, the server's cache, CRIC itself."""
+"""What CRIC knows of queues and storages: files, the server's cache, CRIC
+itself.
+"""

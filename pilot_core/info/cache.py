@@ -1,4 +1,6 @@
-"""A copy on disk of what a source on the network answered, with its name and time."""
+"""A copy on disk of what a source on the network answered, with its name and
+time.
+"""
 
 import json
 import logging
@@ -26,7 +28,9 @@ class Cache:
         self.path = folder / f"cached-{word}-{quote(name, safe='')}.json"
 
     def store(self, settings: Mapping[str, object], source: str, now: float) -> None:
-        """Keep settings; where the folder is read-only, the next look asks again."""
+        """Keep settings; where the folder is read-only, the next look asks
+        again.
+        """
         try:
             write_atomic(self.path, json.dumps({"source": source, "time": now, "settings": settings}))
         except OSError as err:

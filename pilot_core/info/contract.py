@@ -23,7 +23,8 @@ class Information(Protocol):
         ------
         SetupError
             QUEUEDATA if no source has the queue, naming each source asked and
-            why it failed; QUEUEDATANOTOK if a source has it and it is unusable.
+            why it failed; QUEUEDATANOTOK if a source has it and it is
+            unusable.
         """
         ...
 

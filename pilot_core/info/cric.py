@@ -1,4 +1,6 @@
-"""Queue and storage data from files, the operator's URL, the PanDA server or CRIC."""
+"""Queue and storage data from files, the operator's URL, the PanDA server or
+CRIC.
+"""
 
 import functools
 import logging
@@ -41,7 +43,8 @@ Look = Callable[[], tuple[Settings, str]]
 class CricInformation:
     """Asks one source after the other until one has what is wanted.
 
-    Answers from the network are kept in the folder (`cache.py`). A copy younger
+    Answers from the network are kept in the folder (`cache.py`). A copy
+    younger
     than `lifetime_s` is asked before the network; an older one only when
     everything else has failed; an unusable one is passed over.
 
@@ -84,7 +87,9 @@ class CricInformation:
         raise _none_has_it(kind, name, failures)
 
     def _looks(self, kind: Kind, name: str, budget: Budget) -> Iterator[Look]:
-        """Where to look, best first: files, our copy, the network, our old copy."""
+        """Where to look, best first: files, our copy, the network, our old
+        copy.
+        """
         places = sources(kind, name, self._config)
         cache = Cache(self._config.folder, kind.word, name)
         urls = [s for s in places if s.path is None]

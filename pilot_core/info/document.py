@@ -119,7 +119,9 @@ def parse_storage(settings: Settings, name: str) -> Storage:
 
 
 def _protocols(read: "_Reader", key: str, entries: object) -> tuple[Protocol, ...]:
-    """Protocol entries: maps, or lists `[endpoint, path, ...]` from before 2019."""
+    """Protocol entries: maps, or lists `[endpoint, path, ...]` from before
+    2019.
+    """
     if entries is None or entries == "":
         return ()
     if not isinstance(entries, list):
@@ -191,7 +193,9 @@ class _Reader:
         raise self.wrong(key, value, "true or false")
 
     def mapping(self, key: str) -> Settings:
-        """A map; empty for nothing. An empty list is PHP's and Perl's empty map."""
+        """A map; empty for nothing. An empty list is PHP's and Perl's empty
+        map.
+        """
         value = self._get(key)
         if value is None or value == []:
             return {}

@@ -1,1 +1,3 @@
-"""Where jobs come from: pulled from the server, or pushed as a file by Harvester."""
+"""Where jobs come from: pulled from the server, or pushed as a file by
+Harvester.
+"""

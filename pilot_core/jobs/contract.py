@@ -21,7 +21,8 @@ class JobSource(Protocol):
     renewable: bool
 
     def next(self, *, budget: Budget, stop: threading.Event) -> Job | None:
-        """The next job; None if there is none (now, or for good where not `renewable`).
+        """The next job; None if there is none (now, or for good where not
+        `renewable`).
 
         Raises
         ------

@@ -20,14 +20,15 @@ log = logging.getLogger(__name__)
 #: Never in `Job.definition`, which is written to files and logs.
 _SECRET = ("secrets", "pilotSecrets")
 
-# ` --containerImage X` and ` --containerImage=X`. A value in quotes, or one that
-# ends in a quote because the whole stands inside a quoted command, is part of
-# the payload's own command line and stays.
+# ` --containerImage X` and ` --containerImage=X`. A value in quotes, or one
+# that ends in a quote because the whole stands inside a quoted command, is
+# part of the payload's own command line and stays.
 _IMAGE = re.compile(r"(?:^| )--containerImage[ =]([^\s'\"]+)(?=\s|$)")
 
 # pilot3 lets a job change its queue's and storage's settings by these options.
 # A definition is written by a user and a queue by its site: what may be used
-# at a site is not the user's to say, so they are left alone, and where they are.
+# at a site is not the user's to say, so they are left alone, and where they
+# are.
 _OVERWRITE = re.compile(r"--overwrite(?:QueueData|Queuedata|StorageData)\b")
 
 
@@ -106,7 +107,9 @@ def _amount(raw: Mapping[str, object], field: str) -> int:
 
 
 def _take_image(parameters: str) -> tuple[str, str]:
-    """Container image named among the parameters, and the parameters without it."""
+    """Container image named among the parameters, and the parameters without
+    it.
+    """
     match = _IMAGE.search(parameters)
     if match is None:
         return "", parameters
@@ -127,7 +130,8 @@ def _secrets(raw: Mapping[str, object]) -> str:
 
 
 def _parallel(raw: Mapping[str, object], field: str, names: list[str], what: str) -> list[str]:
-    """A list that runs beside the file names, item by item; all "" where unset.
+    """A list that runs beside the file names, item by item; all "" where
+    unset.
 
     Raises
     ------
@@ -148,7 +152,8 @@ _IN_LISTS = ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn", "realDatas
 def _inputs(raw: Mapping[str, object]) -> tuple[InputFile, ...]:
     """Files to fetch. Pseudo inputs, which only steer the workflow, are none.
 
-    A pseudo input has no storage: no endpoint, and no guid or the token `local`.
+    A pseudo input has no storage: no endpoint, and no guid or the token
+    `local`.
     """
     names = items(raw, "inFiles")
     columns = (_parallel(raw, field, names, "inFiles") for field in _IN_LISTS)
@@ -171,7 +176,8 @@ def _inputs(raw: Mapping[str, object]) -> tuple[InputFile, ...]:
 def _outputs(raw: Mapping[str, object]) -> tuple[tuple[OutputFile, ...], OutputFile | None]:
     """Files to store, and the log, which the server lists among them.
 
-    `scopeOut` runs beside the files without the log; the log has its own `scopeLog`.
+    `scopeOut` runs beside the files without the log; the log has its own
+    `scopeLog`.
     """
     names = items(raw, "outFiles")
     log_name = text(raw, "logFile").strip()

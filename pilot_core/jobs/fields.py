@@ -35,7 +35,8 @@ def text(raw: Mapping[str, object], field: str, *, exact: bool = False) -> str:
     Raises
     ------
     BadJob
-        Neither text nor a number, or text that no file and no command can hold.
+        Neither text nor a number, or text that no file and no command can
+        hold.
     """
     value = raw.get(field)
     if value is None or (not exact and unset(value)):
@@ -105,7 +106,9 @@ def flag(raw: Mapping[str, object], field: str, *, default: bool) -> bool:
 
 
 def items(raw: Mapping[str, object], field: str) -> list[str]:
-    """A comma-separated list, items stripped, unset ones as ""; empty where unset."""
+    """A comma-separated list, items stripped, unset ones as ""; empty where
+    unset.
+    """
     found = text(raw, field)
     return ["" if unset(item) else item.strip() for item in found.split(",")] if found else []
 

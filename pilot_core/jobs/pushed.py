@@ -27,8 +27,8 @@ MOUNT = Path("/scratch/jobconfig")
 # A ConfigMap holds 1 MiB at most, a file of HPCJobs.json a few.
 _LONGEST = 16 * 1024 * 1024
 _LOOK_S = 1.0
-# Harvester writes in place: a file that was touched just now may be half of one,
-# unless it has not changed between two looks.
+# Harvester writes in place: a file that was touched just now may be half of
+# one, unless it has not changed between two looks.
 _SETTLE_S = 2.0
 
 
@@ -71,8 +71,9 @@ class PushedSource:
             return None
         self._done = True
         job = read_definition(parse_pushed(self._read(path)))
-        # Wrappers give each pilot a home of its own: what marks a job as begun for
-        # the next one is a claim beside the file, where we may write there.
+        # Wrappers give each pilot a home of its own: what marks a job as begun
+        # for the next one is a claim beside the file, where we may write
+        # there.
         for folder in dict.fromkeys((path.parent, self._home)):
             self._claim(job, folder, needed=folder == self._home)
         self._remove(path)

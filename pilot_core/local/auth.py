@@ -23,7 +23,8 @@ __all__ = ["LOCAL_PILOT", "Tokens", "certificate_identity"]
 #: Everybody, where the server asks for no credentials.
 LOCAL_PILOT = Identity("Local Pilot", production=True)
 
-#: A name with one of these has the production role (`production_dns` of panda-k8s).
+#: A name with one of these has the production role (`production_dns` of
+#: panda-k8s).
 PRODUCTION_NAMES = ("iddssv1", "Robot", "Pilot")
 
 _TRACEBACK = """Token decode failure. 'NoneType' object has no attribute 'replace' \

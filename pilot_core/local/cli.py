@@ -121,7 +121,8 @@ def _serve(options: argparse.Namespace) -> int:
         if not (options.tls_cert and options.tls_key):
             raise Unanswered("--tls-cert and --tls-key belong together")
         tls = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
-    # Blocked and waited for, rather than handled: no thread of the server is disturbed.
+    # Blocked and waited for, rather than handled: no thread of the server is
+    # disturbed.
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:

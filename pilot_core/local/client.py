@@ -14,11 +14,14 @@ TIMEOUT_S = 20.0
 
 
 class Unanswered(Exception):
-    """No server, or not the answer that was hoped for; the text is for the user."""
+    """No server, or not the answer that was hoped for; the text is for the
+    user.
+    """
 
 
 def find_url(folder: Path) -> str:
-    """URL of the server that runs on `folder`; it leaves it there when it starts.
+    """URL of the server that runs on `folder`; it leaves it there when it
+    starts.
 
     Raises
     ------
@@ -53,7 +56,9 @@ class Client:
         return found
 
     def cancel(self, panda_id: int) -> bool:
-        """Kill a job; False if there is none of that number that could be killed."""
+        """Kill a job; False if there is none of that number that could be
+        killed.
+        """
         reply = self._ask("/api/v1/job/kill", {"job_ids": [panda_id]})
         return bool(reply["data"][0])
 

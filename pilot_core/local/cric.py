@@ -31,7 +31,9 @@ class Cric:
                 (self._storages if "arprotocols" in entry else self._queues)[name] = entry
 
     def add_queue(self, name: str, **settings: object) -> None:
-        """Add a queue like LOCAL, or change an existing one, with these settings."""
+        """Add a queue like LOCAL, or change an existing one, with these
+        settings.
+        """
         with self._lock:
             base = self._queues.get(name) or {
                 **self._queues["LOCAL"],
@@ -56,12 +58,15 @@ class Cric:
             return str(self._queues.get(queue, {}).get("status", ""))
 
     def queue(self, name: str) -> Mapping[str, Any] | None:
-        """One queue's settings, as `/cache/schedconfig/<queue>.all.json` has them."""
+        """One queue's settings, as `/cache/schedconfig/<queue>.all.json` has
+        them.
+        """
         with self._lock:
             return self._queues.get(name)
 
     def query(self, what: str, name: str) -> Mapping[str, Any]:
-        """A map by name, as CRIC's own API answers: one entry, or all without a name.
+        """A map by name, as CRIC's own API answers: one entry, or all without
+        a name.
 
         Parameters
         ----------

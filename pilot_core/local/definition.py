@@ -1,4 +1,5 @@
-"""PURE: a job definition as a real server sends it, from the few things that matter.
+"""PURE: a job definition as a real server sends it, from the few things that
+matter.
 
 The keys, their order and the three spellings of "unset" (`"NULL"`, `""`, null)
 are those of a job that JEDI made from a task of `ctrl_bps_panda` on
@@ -96,7 +97,8 @@ def make(
     image
         Sent as `container_name`.
     **more
-        Any further key of the server's (`maxWalltime=60`, `outFiles="a,log.tgz"`).
+        Any further key of the server's (`maxWalltime=60`,
+        `outFiles="a,log.tgz"`).
     """
     if encode:
         parameters = base64.b64encode(parameters.encode()).decode()

@@ -1,4 +1,6 @@
-"""What can be asked of the server, whatever the dialect: each call by its v1 name."""
+"""What can be asked of the server, whatever the dialect: each call by its v1
+name.
+"""
 
 import json
 import re
@@ -58,7 +60,9 @@ class Desk:
         return [{"StatusCode": 0, **job} for job in self.store.acquire(args)]
 
     def update(self, args: Mapping[str, object], *, dialect: str) -> tuple[Verdict, dict[str, object]]:
-        """A pilot's update; with the verdict, the reply's fields in their order."""
+        """A pilot's update; with the verdict, the reply's fields in their
+        order.
+        """
         verdict = self.store.update(args, dialect=dialect)
         reply: dict[str, object] = {"StatusCode": verdict.code}
         if verdict.code:
@@ -73,7 +77,9 @@ class Desk:
         return verdict, reply
 
     def worker_status(self, args: Mapping[str, object]) -> str:
-        """A worker started or finished; empty, or what is wrong with its message."""
+        """A worker started or finished; empty, or what is wrong with its
+        message.
+        """
         if args.get("status") not in WORKER_STATES:
             return f"Invalid worker state. The worker state has to be in {WORKER_STATES}"
         worker_id = str(args.get("worker_id"))
@@ -191,7 +197,9 @@ class Desk:
         }
 
     def submit_text(self, text: bytes) -> int:
-        """Submit a definition in JSON; `ValueError` says what is wrong with it."""
+        """Submit a definition in JSON; `ValueError` says what is wrong with
+        it.
+        """
         job = json.loads(text)
         if not isinstance(job, dict):
             raise ValueError("a job definition is a JSON object")

@@ -141,7 +141,9 @@ def json_object(body: bytes) -> dict[str, object]:
 
 
 def gunzip(body: bytes) -> bytes:
-    """Decompress; `OSError`, `EOFError` or `ValueError` carry the server's words."""
+    """Decompress; `OSError`, `EOFError` or `ValueError` carry the server's
+    words.
+    """
     try:
         return gzip.decompress(body)
     except zlib.error as err:

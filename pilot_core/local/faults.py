@@ -40,7 +40,8 @@ class Fault:
     commit
         The request is carried out before the client is failed: it cannot know.
     where
-        Only calls with these arguments, under v1 names: `{"job_status": "finished"}`.
+        Only calls with these arguments, under v1 names: `{"job_status":
+        "finished"}`.
     status, retry_after
         For STATUS: the code, and a Retry-After header in seconds if not empty.
     status_code
@@ -92,7 +93,9 @@ class Faults:
             self._armed.append(_Armed(fault, left=fault.count))
 
     def clear(self, call: str = "") -> None:
-        """Disarm the faults of one call, or all; a hang that has begun goes on."""
+        """Disarm the faults of one call, or all; a hang that has begun goes
+        on.
+        """
         with self._lock:
             self._armed = [armed for armed in self._armed if call and armed.fault.call != call]
 

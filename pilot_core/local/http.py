@@ -1,4 +1,5 @@
-"""HTTP/1.1 for the local server: sockets, TLS, keep-alive; bytes in, bytes out.
+"""HTTP/1.1 for the local server: sockets, TLS, keep-alive; bytes in, bytes
+out.
 
 One thread a connection, each in the owner's scope.
 """
@@ -45,7 +46,9 @@ class Listener(HTTPServer):
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
-        """Bind without the base class's name look-up: seconds, on some laptops."""
+        """Bind without the base class's name look-up: seconds, on some
+        laptops.
+        """
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -146,7 +149,8 @@ class Handler(BaseHTTPRequestHandler):
         """End the connection with a TCP reset instead of an answer."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close_connection = True
-        # The base class would say goodbye properly; closing at once sends the reset.
+        # The base class would say goodbye properly; closing at once sends the
+        # reset.
         self.rfile.close()
         self.connection.close()
 

@@ -1,4 +1,6 @@
-"""A container image of a few programs of this machine, in case no registry is near."""
+"""A container image of a few programs of this machine, in case no registry is
+near.
+"""
 
 import io
 import re
@@ -11,14 +13,17 @@ from pathlib import Path
 
 __all__ = ["DockerCli", "ImageProblem"]
 
-#: What the demonstration payloads call; the first two are looked for as shells.
+#: What the demonstration payloads call; the first two are looked for as
+#: shells.
 PROGRAMS = ("sh", "bash", "cat", "date", "env", "ls", "mkdir", "printf", "sed", "sleep", "test", "touch")
 NAME = "panda-pilot-demo"
 LABEL = "org.panda.local=demo"
 
 
 class ImageProblem(Exception):
-    """Docker is not there, does not answer, or does not see this machine's files."""
+    """Docker is not there, does not answer, or does not see this machine's
+    files.
+    """
 
 
 class DockerCli:
@@ -48,7 +53,9 @@ class DockerCli:
         return self._run(["version", "--format", "{{.Server.Version}}"], timeout_s=15.0).strip()
 
     def import_image(self, scripts: Sequence[Path]) -> str:
-        """Make an image with `PROGRAMS` and `scripts` in `/bin`; returns its name."""
+        """Make an image with `PROGRAMS` and `scripts` in `/bin`; returns its
+        name.
+        """
         # A name of its own: whoever makes an image may remove it.
         name = f"{NAME}:{uuid.uuid4().hex[:12]}"
         self._run(["import", "--change", f"LABEL {LABEL}", "-", name], stdin=_tar(scripts))
@@ -62,7 +69,8 @@ class DockerCli:
             return
 
     def check_mount(self, image: str, folder: Path) -> None:
-        """Make sure that the engine sees the same files under `folder` as we do.
+        """Make sure that the engine sees the same files under `folder` as we
+        do.
 
         Raises
         ------
@@ -104,7 +112,9 @@ class DockerCli:
 
 
 def _tar(scripts: Sequence[Path]) -> bytes:
-    """A root file system as a tar archive, the same bytes for the same programs."""
+    """A root file system as a tar archive, the same bytes for the same
+    programs.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in ("tmp", "bin"):

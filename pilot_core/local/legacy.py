@@ -1,4 +1,5 @@
-"""The legacy dialect: `/server/panda/<method>`, forms in, urlencoded text or JSON out.
+"""The legacy dialect: `/server/panda/<method>`, forms in, urlencoded text or
+JSON out.
 
 Source: panda-server 0.8.1. An unknown or missing parameter is HTTP 500 with
 Python's own words; values may be text; a body called `application/json` is
@@ -31,7 +32,8 @@ NO_JOBS, WRONG_ROLE, NOT_ALLOWED, NO_PROXY = 20, 60, 70, 90
 NO_ROLE = "no production/pilot role in VOMS FQANs or non pilot owner"
 
 
-#: How the server reads the text of a parameter before it does anything with it.
+#: How the server reads the text of a parameter before it does anything with
+#: it.
 _NUMBERS: Mapping[str, Callable[[str], object]] = {
     "jobId": int,
     "attemptNr": int,

@@ -13,7 +13,9 @@ PREFIX = "/server/panda/"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method; its parameters with their v1 names (empty: accepted and ignored)."""
+    """A method; its parameters with their v1 names (empty: accepted and
+    ignored).
+    """
 
     name: str
     params: Mapping[str, str]

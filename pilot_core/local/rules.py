@@ -39,7 +39,8 @@ class Verdict:
     code
         StatusCode; 0 even where nothing was stored.
     command
-        Of the reply: `NULL`, `tobekilled`, `alreadydone` or an operator's text.
+        Of the reply: `NULL`, `tobekilled`, `alreadydone` or an operator's
+        text.
     job
         The job afterwards; None if nothing is to be stored.
     message
@@ -171,7 +172,8 @@ def _refused_by_database(columns: Mapping[str, object]) -> bool:
 
 
 def _other_batch(job: JobRow, columns: Mapping[str, object]) -> bool:
-    """True if another batch job claims to run this one: meant to end as `tobekilled`.
+    """True if another batch job claims to run this one: meant to end as
+    `tobekilled`.
 
     In 1.0.3 a slip in the server turns it into a database error.
     """
@@ -215,7 +217,9 @@ def _next_status(old: str, state: str) -> str:
 
 
 def _when(value: object) -> float | None:
-    """Epoch seconds of `YYYY-MM-DD HH:MM:SS` in UTC; other spellings are ignored."""
+    """Epoch seconds of `YYYY-MM-DD HH:MM:SS` in UTC; other spellings are
+    ignored.
+    """
     if not isinstance(value, str):
         return None
     try:
@@ -247,7 +251,9 @@ def cancel(job: JobRow, *, code: int | None, who: str, now: float) -> JobRow:
 
 
 def overdue(job: JobRow, *, now: float) -> JobRow | None:
-    """The job as the Watcher leaves it, if it has been silent too long; else None."""
+    """The job as the Watcher leaves it, if it has been silent too long; else
+    None.
+    """
     idle = now - job.modified_s
     code, diag = 100, f"lost heartbeat : {server_time(job.modified_s)}"
     if job.status == "sent":

@@ -1,4 +1,6 @@
-"""The demonstration: a local server, four jobs, one worker, and what became of them."""
+"""The demonstration: a local server, four jobs, one worker, and what became of
+them.
+"""
 
 import contextlib
 import json
@@ -138,7 +140,9 @@ def _outcome(panda: LocalPanda, panda_id: int, demo: DemoJob, records: int, code
 
 
 class _Watch:
-    """Follows the jobs, cancels the one that asks for it, until all have ended."""
+    """Follows the jobs, cancels the one that asks for it, until all have
+    ended.
+    """
 
     def __init__(
         self, panda: LocalPanda, worker: Worker, watched: Mapping[int, DemoJob], say: Say, clock: Clock

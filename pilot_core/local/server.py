@@ -39,7 +39,9 @@ HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><h1>Sig
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the server's certificate and key, the CA of client certificates."""
+    """PEM files: the server's certificate and key, the CA of client
+    certificates.
+    """
 
     cert: Path
     key: Path

@@ -24,7 +24,8 @@ class Pages:
     Parameters
     ----------
     folder
-        The server's folder: `trf/` (transformations of one's own), `cache/`, `logs/`.
+        The server's folder: `trf/` (transformations of one's own), `cache/`,
+        `logs/`.
     """
 
     def __init__(self, folder: Path, cric: Cric, desk: Desk) -> None:

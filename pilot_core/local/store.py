@@ -131,7 +131,8 @@ class Store:
         return panda_id
 
     def _next_id(self, db: sqlite3.Connection) -> int:
-        """The next number; a new database begins somewhere in ten digits, with ...001.
+        """The next number; a new database begins somewhere in ten digits, with
+        ...001.
 
         Folders and containers on the node carry the PandaID in their names, so
         two servers on one machine should not number their jobs alike.
@@ -177,7 +178,9 @@ class Store:
         return given
 
     def update(self, fields: Mapping[str, object], *, dialect: str = "v1") -> rules.Verdict:
-        """A pilot's update, judged, stored, recorded; a final one settles the job."""
+        """A pilot's update, judged, stored, recorded; a final one settles the
+        job.
+        """
         panda_id = int(str(fields["job_id"]))
         with self._transaction() as db:
             job = self._read(db, panda_id)
@@ -210,7 +213,8 @@ class Store:
         return True
 
     def set_command(self, panda_id: int, text: str) -> bool:
-        """Text for the pilot in each reply; False once the job is being killed.
+        """Text for the pilot in each reply; False once the job is being
+        killed.
 
         `tobekilled` is the server's own way to say kill. Empty takes it back.
         """
@@ -227,7 +231,8 @@ class Store:
             self._write(db, replace(self._require(db, panda_id), debug=on))
 
     def watch(self, now: float | None = None) -> list[int]:
-        """Fail jobs that were silent too long, settle those that wait; the failed ones.
+        """Fail jobs that were silent too long, settle those that wait; the
+        failed ones.
 
         A real server does this every 40 minutes.
         """

@@ -1,4 +1,5 @@
-"""The methods of the v1 dialect: who may call them, parameters, types, defaults.
+"""The methods of the v1 dialect: who may call them, parameters, types,
+defaults.
 
 Source: panda-server 1.0.3. A value equal to a parameter's default is accepted
 whatever its type; everything else must be of the declared one.

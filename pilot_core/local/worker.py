@@ -1,4 +1,6 @@
-"""A worker as Harvester would start it: environment, configuration, the starter."""
+"""A worker as Harvester would start it: environment, configuration, the
+starter.
+"""
 
 import os
 import signal
@@ -81,7 +83,9 @@ def config_text(plan: WorkerPlan) -> str:
 
 
 def worker_environment(plan: WorkerPlan) -> dict[str, str]:
-    """Environment of the starter: what Harvester sets, and what Rubin's pod adds."""
+    """Environment of the starter: what Harvester sets, and what Rubin's pod
+    adds.
+    """
     temporary = str(plan.folder / "tmp")
     # The packages beside this one, installed or not.
     path = [str(Path(__file__).resolve().parents[2]), plan.environment.get("PYTHONPATH", "")]
@@ -157,7 +161,9 @@ class Worker:
         return None if self._process is None else self._process.poll()
 
     def stop(self, grace_s: float = 20.0) -> int | None:
-        """Ask it to end as Kubernetes does, then kill all of it; the exit code."""
+        """Ask it to end as Kubernetes does, then kill all of it; the exit
+        code.
+        """
         process = self._process
         if process is None:
             return None

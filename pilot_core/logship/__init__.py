@@ -1,1 +1,3 @@
-"""From a growing file to a log service: bytes, lines, records, outcome, position."""
+"""From a growing file to a log service: bytes, lines, records, outcome,
+position.
+"""

@@ -40,7 +40,8 @@ __all__ = [
 
 
 class Entry(NamedTuple):
-    """One log entry, ready for any sink. A tuple, because millions of them are made.
+    """One log entry, ready for any sink. A tuple, because millions of them are
+    made.
 
     Attributes
     ----------
@@ -51,7 +52,8 @@ class Entry(NamedTuple):
         Cloud Logging's LogSeverity name: DEFAULT, DEBUG, INFO, NOTICE,
         WARNING, ERROR, CRITICAL...
     timestamp
-        RFC 3339 UTC with `Z`; a property of the record, the same at every attempt.
+        RFC 3339 UTC with `Z`; a property of the record, the same at every
+        attempt.
     insert_id
         Identity of the bytes: job, file and offset; letters, digits, `.`, `_`
         and `-` only. Sorts in file order.
@@ -97,7 +99,8 @@ class Mark(NamedTuple):
         line fed, or the start of a record that is still open.
     state
         What the maker must know to make the same entries from there on; kept
-        in the position file and handed back in `Source.state`. Printable, short.
+        in the position file and handed back in `Source.state`. Printable,
+        short.
     """
 
     offset: int
@@ -106,7 +109,8 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The file a record maker works for; a new one after rotation or truncation.
+    """The file a record maker works for; a new one after rotation or
+    truncation.
 
     Attributes
     ----------
@@ -119,7 +123,8 @@ class Source:
         When this file was seen first, epoch seconds; survives a restart, so it
         may stand in for the time of a line that has none.
     offset, state
-        Where reading starts, and `Mark.state` of that place; 0 and "" for a new file.
+        Where reading starts, and `Mark.state` of that place; 0 and "" for a
+        new file.
     """
 
     path: Path
@@ -143,7 +148,9 @@ class RecordMaker(Protocol):
     """
 
     def feed(self, chunk: Chunk) -> Sequence[Entry]:
-        """Take the next lines; the entries that are complete now, in file order."""
+        """Take the next lines; the entries that are complete now, in file
+        order.
+        """
         ...
 
     def flush(self) -> Sequence[Entry]:
@@ -160,7 +167,9 @@ MakerFactory = Callable[[Source], RecordMaker]
 
 @dataclass(frozen=True, slots=True)
 class SinkLimits:
-    """What one request may hold; 0 for no limit. `entry_bytes` is of the payload."""
+    """What one request may hold; 0 for no limit. `entry_bytes` is of the
+    payload.
+    """
 
     entry_bytes: int = 0
     batch_bytes: int = 0
@@ -173,11 +182,16 @@ class OutcomeKind(Enum):
     DELIVERED = auto()
     """Stored, except for `rejected`, which never will be."""
     RETRY = auto()
-    """Not stored, or not surely: send the same again, after `retry_after_s`."""
+    """Not stored, or not surely: send the same again, after `retry_after_s`.
+    """
     BUSY = auto()
-    """Not stored, because there are too many requests or bytes: ask less often."""
+    """Not stored, because there are too many requests or bytes: ask less
+    often.
+    """
     DENIED = auto()
-    """Credentials, permission, a missing project: keep all, say so, probe slowly."""
+    """Credentials, permission, a missing project: keep all, say so, probe
+    slowly.
+    """
     TOO_LARGE = auto()
     """Refused as a whole, for its size or for something in it: split it."""
 

@@ -1,4 +1,5 @@
-"""Insist until a sink has taken the entries: in order, none lost for a 429 or 401.
+"""Insist until a sink has taken the entries: in order, none lost for a 429 or
+401.
 
 Retry policy, beside its call: `RETRY` answers and time-outs are repeated after
 full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
@@ -111,7 +112,9 @@ class Delivery:
                 yield settled
 
     def _insist(self, entries: Sequence[Entry]) -> Outcome | None:
-        """The sink's last word on one request; None if the time was over first."""
+        """The sink's last word on one request; None if the time was over
+        first.
+        """
         first = True
         while (left := self._time_left()) > 0.0:
             if not first:
@@ -164,7 +167,8 @@ class Delivery:
         while True:
             left = self._time_left()
             now = self._clock.monotonic()
-            # The end can move nearer while we wait: a job that ends, a SIGTERM.
+            # The end can move nearer while we wait: a job that ends, a
+            # SIGTERM.
             end = min(end, now + max(left / 3, _SHORTEST_S))
             if now >= end or left <= 0.0:
                 return

@@ -26,10 +26,14 @@ class FileFacts(Protocol):
 
 
 class Disk(Protocol):
-    """Files by name and by descriptor; every method raises OSError as `os` does."""
+    """Files by name and by descriptor; every method raises OSError as `os`
+    does.
+    """
 
     def open(self, path: Path) -> int:
-        """A descriptor for reading. Waits for nobody: the name may be a pipe's."""
+        """A descriptor for reading. Waits for nobody: the name may be a
+        pipe's.
+        """
         ...
 
     def stat(self, path: Path) -> FileFacts:
@@ -53,7 +57,9 @@ class Disk(Protocol):
         ...
 
     def namesakes(self, path: Path) -> Sequence[Path]:
-        """Names in the same folder that begin like this one, sorted: rotation's."""
+        """Names in the same folder that begin like this one, sorted:
+        rotation's.
+        """
         ...
 
     def load(self, path: Path) -> str:

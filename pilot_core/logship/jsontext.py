@@ -21,7 +21,8 @@ else:
 
 __all__ = ["MAX_DEPTH", "dumps", "exact", "loads", "loads_plain", "objects", "too_deep"]
 
-# protobuf's JSON parser stops at 100 levels, and jsonPayload itself takes some.
+# protobuf's JSON parser stops at 100 levels, and jsonPayload itself takes
+# some.
 MAX_DEPTH = 64
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -105,7 +106,8 @@ def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
 
 
 def objects(line: bytes) -> list[tuple[int, bytes]] | None:
-    """JSON objects written one after the other without a newline, each with its offset.
+    """JSON objects written one after the other without a newline, each with
+    its offset.
 
     pilot3's event service copies records so (esprocessfinegrainedproc.py).
     None if the line is anything else than two or more whole objects.

@@ -29,7 +29,9 @@ _LINE = re.compile(r"([A-Z]{4,11}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.,:+Z-]*) 
 
 
 def severity(record: Mapping[str, Any]) -> str:
-    """LogSeverity of a record: its `levelname`, else its `levelno`, else DEFAULT."""
+    """LogSeverity of a record: its `levelname`, else its `levelno`, else
+    DEFAULT.
+    """
     name = record.get("levelname")
     known = LEVELS.get(name) if type(name) is str else None
     if known is not None:

@@ -1,4 +1,5 @@
-"""PURE. How often one pilot of very many may ask: slower when the service is full.
+"""PURE. How often one pilot of very many may ask: slower when the service is
+full.
 
 A log service's quota belongs to the project: 120,000 requests a minute of
 Cloud Logging are one a pilot in 100 s where 200,000 pilots share them. No

@@ -43,12 +43,15 @@ _FROM_SOURCE = frozenset(
 _OURS = frozenset(
     ("TaskID", "PandaJobID", "Harvester_WorkerID", "Harvester_ID", "RequestID", "PilotTimeStamp")
 )
-# lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the next line.
+# lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the
+# next line.
 _EXTRA = b"###EXTRA###"
-# Shapes remembered; a payload with random field names must not fill the memory.
+# Shapes remembered; a payload with random field names must not fill the
+# memory.
 _SHAPES = 256
 _BRACE = ord("{")
-# Offsets in insert ids all have 14 digits, so that they sort; cheaper than padding.
+# Offsets in insert ids all have 14 digits, so that they sort; cheaper than
+# padding.
 ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
@@ -134,7 +137,8 @@ class PayloadRecords:
         if chunk.part:
             return self._piece(chunk)
         head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
-        # Local names and `tuple.__new__`: this loop is where the CPU time goes.
+        # Local names and `tuple.__new__`: this loop is where the CPU time
+        # goes.
         loads, shapes, suspect, when = jsontext.loads, self._shapes, self._suspect, self._stamps.of
         prefix, new, entry, small = self._prefix, tuple.__new__, Entry, self._limit // GROWTH - _ROOM
         entries: list[Entry] = []
@@ -171,7 +175,9 @@ class PayloadRecords:
         return self._text(held[1], held[0]) if held is not None else ()
 
     def mark(self) -> Mark:
-        """End of the last line, or the start of a trailer whose document is to come."""
+        """End of the last line, or the start of a trailer whose document is to
+        come.
+        """
         return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
 
     def _suspect(self, record: dict[str, Any], shape: _Shape) -> bool:
@@ -182,7 +188,8 @@ class PayloadRecords:
                 if suspects(value):
                     return True
             elif type(value) is dict:
-                # The diagnostic context stays the same for hundreds of records.
+                # The diagnostic context stays the same for hundreds of
+                # records.
                 if value != self._clean_mdc:
                     if jsontext.too_deep(value) or self._dirty(value):
                         return True
@@ -232,7 +239,9 @@ class PayloadRecords:
         return value if isinstance(value, dict) and not jsontext.too_deep(value) else None
 
     def _trailer(self, line: bytes, start: int) -> Iterable[Entry]:
-        """The document after `###EXTRA###`: one entry, with the marker's offset."""
+        """The document after `###EXTRA###`: one entry, with the marker's
+        offset.
+        """
         marker, self._held = self._held, None
         record = self._object(line.strip())
         if marker is None or record is None:

@@ -39,7 +39,8 @@ class Resource:
 
     @classmethod
     def of(cls, facts: PodFacts) -> "Resource":
-        """In a pod `k8s_container`, at a batch site `generic_task`, else `global`.
+        """In a pod `k8s_container`, at a batch site `generic_task`, else
+        `global`.
 
         Labels as in Google's list of monitored resource types; a label that
         is not in the list makes the service refuse the request.

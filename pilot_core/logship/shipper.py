@@ -73,7 +73,9 @@ class ShipSettings:
 
 @dataclass(slots=True)
 class _Load:
-    """Entries on their way, and which positions are reached after how many of them."""
+    """Entries on their way, and which positions are reached after how many of
+    them.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     commits: deque[tuple[int, TailedFile, Commit]] = field(default_factory=deque)
@@ -145,7 +147,8 @@ class LogShipper:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Body of the thread: ships until `stop` is set or `finish` was asked for.
+        """Body of the thread: ships until `stop` is set or `finish` was asked
+        for.
 
         On `stop` it leaves at once, with the positions remembered; what is
         left is shipped by the next one. Only `finish` reads to the end.
@@ -154,8 +157,8 @@ class LogShipper:
         try:
             while self._budget is None and not stop.is_set():
                 self.ship_once()
-                # Looking again at once would find the few records written during
-                # the request, and send them in a request of their own.
+                # Looking again at once would find the few records written
+                # during the request, and send them in a request of their own.
                 if not self._behind:
                     self._sleep()
             if self._budget is not None:
@@ -169,12 +172,15 @@ class LogShipper:
             self._say_counts()
 
     def ask(self, budget: Budget) -> None:
-        """The writers have ended: read to the end within `budget`. Does not wait."""
+        """The writers have ended: read to the end within `budget`. Does not
+        wait.
+        """
         self._budget = budget
         self._wake.set()
 
     def finish(self, budget: Budget) -> ShipCounts:
-        """`ask`, wait for the thread or the end of the budget, say what became of it.
+        """`ask`, wait for the thread or the end of the budget, say what became
+        of it.
 
         Called from another thread than `run`'s. Bounded even where the sink
         never returns: that thread is then left behind.
@@ -258,7 +264,8 @@ class LogShipper:
         return not self._gave_up
 
     def _drain(self) -> None:
-        # What was given up stays in its file: nothing behind it may move the position.
+        # What was given up stays in its file: nothing behind it may move the
+        # position.
         while not self._gave_up and self._time_left() > 0.0 and self.ship_once(ending=True):
             pass
 
@@ -275,7 +282,8 @@ class LogShipper:
         return 0.0 if self._stop.is_set() else float("inf")
 
     def _sleep(self) -> None:
-        # Where the service is full, rarer and larger requests are what helps everybody.
+        # Where the service is full, rarer and larger requests are what helps
+        # everybody.
         end = self._clock.monotonic() + max(self._settings.interval_s, self._delivery.pace.wait_s())
         while (left := end - self._clock.monotonic()) > 0.0 and not self._stop.is_set():
             if self._clock.wait(self._wake, min(_SLICE_S, left)):

@@ -1,4 +1,5 @@
-"""PURE. Records above the service's limit: how large they are, and how they are cut.
+"""PURE. Records above the service's limit: how large they are, and how they
+are cut.
 
 Cloud Logging counts an entry's internal size, not its JSON: strings shrink
 (no escapes), numbers and lists of them grow up to sixfold.
@@ -33,7 +34,9 @@ def _encoded(text: str) -> int:
 
 
 def text_pieces(text: str, size: int) -> list[str]:
-    """Cut a text so that each piece takes at most `size` bytes as a JSON string."""
+    """Cut a text so that each piece takes at most `size` bytes as a JSON
+    string.
+    """
     found = []
     at = 0
     while at < len(text):
@@ -47,10 +50,12 @@ def text_pieces(text: str, size: int) -> list[str]:
 
 
 def parts(fields: dict[str, Any], uid: str, limit: int) -> list[bytes] | None:
-    """A record as several, its longest text cut; each says `Part` n of m and `PartOf`.
+    """A record as several, its longest text cut; each says `Part` n of m and
+    `PartOf`.
 
     The other fields stand in every part, so that a query for an id, a level
-    or a task finds all of them. None if there is too much beside the longest text.
+    or a task finds all of them. None if there is too much beside the longest
+    text.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""PURE. The time of an entry: the record's own, in the range the service stores."""
+"""PURE. The time of an entry: the record's own, in the range the service
+stores.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

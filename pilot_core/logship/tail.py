@@ -25,11 +25,13 @@ class Tail:
     Parameters
     ----------
     path
-        May not exist yet; may be a symlink that appears late or is pointed elsewhere.
+        May not exist yet; may be a symlink that appears late or is pointed
+        elsewhere.
     places
         What is remembered of an earlier life, for this path.
     rotate_wait_s
-        A file that lost its name is read on until it has been quiet for so long:
+        A file that lost its name is read on until it has been quiet for so
+        long:
         a writer that had it open may not have noticed yet.
     disk, clock
         The file system and the source of time.

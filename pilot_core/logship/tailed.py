@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 BEFORE = 256
 
 Commit = tuple[Mark, int, int, str]
-"""A mark, the piece of an overlong line, end and print of the bytes read so far."""
+"""A mark, the piece of an overlong line, end and print of the bytes read so
+far.
+"""
 
 
 class TailedFile:
@@ -87,7 +89,8 @@ class TailedFile:
         self.grown_at = now
         if info.st_size < self._at:
             self.replaced = True
-            # What was read and not confirmed is still in memory; the rest is gone.
+            # What was read and not confirmed is still in memory; the rest is
+            # gone.
             self.size = self._at
         return not self.replaced
 
@@ -152,7 +155,8 @@ class TailedFile:
             if len(self._partial) <= self._cap:
                 return None
             cut = self._cap
-            # Not inside a character: UTF-8 continues with 10xxxxxx, up to three times.
+            # Not inside a character: UTF-8 continues with 10xxxxxx, up to
+            # three times.
             for back in range(1, 4):
                 if self._partial[cut - back] & 0xC0 != 0x80:
                     cut -= back if self._partial[cut - back] >= 0xC0 else 0

@@ -52,7 +52,8 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Understand one of these, quoted or not, with or without `logserver=` in front.
+    """Understand one of these, quoted or not, with or without `logserver=` in
+    front.
 
     ::
 

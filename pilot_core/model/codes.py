@@ -1,4 +1,5 @@
-"""Error codes of the PanDA pilot: numbers that the server, the monitor and users' retry rules know.
+"""Error codes of the PanDA pilot: numbers that the server, the monitor and
+users' retry rules know.
 
 Source: pilot3 3.11.5.1, `common/errorcodes.py` (numbers, names, messages) and
 `util/auxiliary.py` (process exit codes). Never renumber: JEDI's retry rules
@@ -265,7 +266,9 @@ _MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.BADMEMORYMONITORJSON: "Memory monitor produced bad output",
     ErrorCode.STAGEINAUTHENTICATIONFAILURE: "Authentication failure during stage-in",
     ErrorCode.DBRELEASEFAILURE: "Local DBRelease handling failed (consult Pilot log)",
-    ErrorCode.SINGULARITYNEWUSERNAMESPACE: "Singularity/Apptainer: Failed invoking the NEWUSER namespace runtime",
+    ErrorCode.SINGULARITYNEWUSERNAMESPACE: (
+        "Singularity/Apptainer: Failed invoking the NEWUSER namespace runtime"
+    ),
     ErrorCode.BADQUEUECONFIGURATION: "Bad queue configuration detected",
     ErrorCode.MIDDLEWAREIMPORTFAILURE: "Failed to import middleware (consult Pilot log)",
     ErrorCode.NOOUTPUTINJOBREPORT: "Found no output in job report",
@@ -359,5 +362,7 @@ EXIT_CODES: dict[ErrorCode, int] = {
 
 
 def exit_code(code: ErrorCode) -> int:
-    """Exit code of the process for a pilot error; 1 for every code without one of its own."""
+    """Exit code of the process for a pilot error; 1 for every code without one
+    of its own.
+    """
     return EXIT_CODES.get(code, 1)

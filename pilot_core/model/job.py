@@ -48,7 +48,8 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the server asked for, with the server's spellings of "unset" resolved.
+    """What the server asked for, with the server's spellings of "unset"
+    resolved.
 
     Attributes
     ----------

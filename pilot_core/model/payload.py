@@ -14,7 +14,9 @@ class PayloadKind(StrEnum):
     """How the payload comes."""
 
     TRANSFORMATION = "transformation"
-    """A script of the experiment, run beside the pilot; it may start containers itself."""
+    """A script of the experiment, run beside the pilot; it may start
+    containers itself.
+    """
     IMAGE = "image"
     """A container image that the pilot starts."""
 
@@ -53,7 +55,8 @@ class JobPaths:
 
 @dataclass(frozen=True, slots=True)
 class PayloadSpec:
-    """A payload ready to be compiled into a container spec; decided by the experiment.
+    """A payload ready to be compiled into a container spec; decided by the
+    experiment.
 
     Attributes
     ----------

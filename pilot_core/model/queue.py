@@ -53,7 +53,9 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One way to reach a storage: `endpoint` + `path` is the prefix of every file."""
+    """One way to reach a storage: `endpoint` + `path` is the prefix of every
+    file.
+    """
 
     endpoint: str
     path: str

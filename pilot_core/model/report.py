@@ -50,7 +50,8 @@ class Node:
     name
         `[slot@]host`, cut to 128 characters by the server.
     batch_type, batch_id
-        `Kubernetes` and the Job's name, `SLURM` and its id...; empty if unknown.
+        `Kubernetes` and the Job's name, `SLURM` and its id...; empty if
+        unknown.
         The id must not change within a job: the server kills a job whose
         batch_id changes.
     scheduler_id
@@ -78,7 +79,8 @@ class FileReport:
     """One stored file of the job, for `job_output_report`.
 
     `adler32` is 8 hex digits. A `finished` job whose report misses a file,
-    or names one the job does not define, is turned into `failed` by the server.
+    or names one the job does not define, is turned into `failed` by the
+    server.
     """
 
     lfn: str
@@ -91,14 +93,16 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One update of one job. Which fields travel depends on the state; see `server/wire_*`.
+    """One update of one job. Which fields travel depends on the state; see
+    `server/wire_*`.
 
     Attributes
     ----------
     start_s, end_s
         Epoch seconds; None where not yet known.
     pilot_id
-        `<log url>|<batch type>|<version tag>|<pilot version>`, at most 200 characters.
+        `<log url>|<batch type>|<version tag>|<pilot version>`, at most 200
+        characters.
     timing
         Seconds for getjob, stage-in, payload, stage-out, initial setup, setup.
     exit_code
@@ -153,7 +157,9 @@ class CommandKind(Enum):
     NO_CLEANUP = auto()
     """`nocleanup`"""
     ALREADY_DONE = auto()
-    """`alreadydone`: the final report had been taken before; as good as accepted"""
+    """`alreadydone`: the final report had been taken before; as good as
+    accepted
+    """
     UNKNOWN = auto()
     """anything else; said in the log, no reaction"""
 

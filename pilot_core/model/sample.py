@@ -64,7 +64,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All samples of a job in one row, as heartbeats report it. Memory in kB, IO in bytes."""
+    """All samples of a job in one row, as heartbeats report it. Memory in kB,
+    IO in bytes.
+    """
 
     cpu_s: float = 0.0
     samples: int = 0
@@ -93,7 +95,8 @@ class Limits:
 
     Bytes, kB and seconds as the names say. `*_grace` are factors on the
     queue's own number, already applied here. `origins` says by field name
-    where a limit comes from, in words that end a sentence: `maxrss of queue X`.
+    where a limit comes from, in words that end a sentence: `maxrss of queue
+    X`.
     """
 
     memory_kb: int = 0
@@ -109,7 +112,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A limit was crossed: the code, and which number crossed which limit from which source."""
+    """A limit was crossed: the code, and which number crossed which limit from
+    which source.
+    """
 
     code: ErrorCode
     diag: str

@@ -1,1 +1,3 @@
-"""Watching a running payload: one file a quantity, read-only, below a root path."""
+"""Watching a running payload: one file a quantity, read-only, below a root
+path.
+"""

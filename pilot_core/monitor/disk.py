@@ -80,7 +80,8 @@ class _Round:
                 return
             if len(self.links) < _MOST_LINKS:
                 self.links.add(link)
-        # Blocks, not the length: what a sparse file does not occupy fills no disk.
+        # Blocks, not the length: what a sparse file does not occupy fills no
+        # disk.
         self.bytes += info.st_blocks * _BLOCK
         if info.st_mtime > self.newest and stat.S_ISREG(info.st_mode) and counts_as_activity(name):
             self.newest = info.st_mtime
@@ -156,7 +157,9 @@ def _outermost(folders: Sequence[Path]) -> list[Path]:
 
 
 def _walk(folders: Sequence[Path], found: _Round) -> Iterator[None]:
-    """Visit every entry once, yielding after each; what vanished is passed over."""
+    """Visit every entry once, yielding after each; what vanished is passed
+    over.
+    """
     for root in folders:
         with contextlib.suppress(OSError):
             info = root.stat()
@@ -164,7 +167,8 @@ def _walk(folders: Sequence[Path], found: _Round) -> Iterator[None]:
             device = info.st_dev
             pending = [str(root)]
             while pending:
-                # A removed or forbidden directory ends neither the walk nor the round.
+                # A removed or forbidden directory ends neither the walk nor
+                # the round.
                 with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
                     for entry in entries:
                         try:

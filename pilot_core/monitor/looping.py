@@ -24,5 +24,7 @@ _SUFFIXES = (".py", ".pyc", ".lib.tgz")
 
 
 def counts_as_activity(name: str) -> bool:
-    """True if a file of this name is written by the payload and means progress."""
+    """True if a file of this name is written by the payload and means
+    progress.
+    """
     return not name.startswith(_PREFIXES) and not name.endswith(_SUFFIXES)

@@ -13,7 +13,8 @@ from pilot_core.model.report import Node
 
 __all__ = ["Cpu", "cpu_unit", "describe_node", "memory_limit_mb", "node_name", "read_cpu", "usable_cores"]
 
-#: Longest values the server's columns take; a longer one costs the whole update.
+#: Longest values the server's columns take; a longer one costs the whole
+#: update.
 _NAME_LENGTH = 128
 _UNIT_LENGTH = 128
 
@@ -28,7 +29,8 @@ _LEVELS = (
 # Words of the model name that say nothing: pilot3 drops them too.
 _NOISE = re.compile(r"\((?:R|TM|tm|r)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b|@\s*[\d.]+\s*GHz")
 
-# cgroup v1 has no word for "no limit": it answers the largest page-aligned number.
+# cgroup v1 has no word for "no limit": it answers the largest page-aligned
+# number.
 _UNLIMITED = 2**60
 
 
@@ -90,7 +92,9 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
 
 
 def _level(flags: frozenset[str]) -> str:
-    """x86_64 level of a set of flags; empty if it is no x86_64 (`lm` is long mode)."""
+    """x86_64 level of a set of flags; empty if it is no x86_64 (`lm` is long
+    mode).
+    """
     if "lm" not in flags:
         return ""
     level = "x86_64-v1"
@@ -102,7 +106,9 @@ def _level(flags: frozenset[str]) -> str:
 
 
 def cpu_unit(cpu: Cpu) -> str:
-    """cpuConsumptionUnit, at most 128 characters: `s+EPYC 2-Core Processor 512 KB`."""
+    """cpuConsumptionUnit, at most 128 characters: `s+EPYC 2-Core Processor 512
+    KB`.
+    """
     model = " ".join(_NOISE.sub(" ", cpu.model).split()) or "unknown"
     model = model.encode("ascii", "ignore").decode()
     tail = f" {cpu.cores}-Core Processor" + (f" {cpu.cache_kb} KB" if cpu.cache_kb else "")
@@ -110,7 +116,8 @@ def cpu_unit(cpu: Cpu) -> str:
 
 
 def memory_limit_mb(root: Path = Path("/")) -> int:
-    """Memory the pilot's own container may use, or the machine has: the less, MB.
+    """Memory the pilot's own container may use, or the machine has: the less,
+    MB.
 
     0 if nothing can be read. The limit of a cgroup holds for all below it, so
     the smallest on the way up from the pilot's own one counts. Inside a
@@ -137,7 +144,9 @@ def _limits(mount: Path, own: str, name: str) -> list[int]:
 
 
 def usable_cores(cpu: Cpu, root: Path = Path("/")) -> int:
-    """Cores the pilot's container may use: its quota (cgroup v2 or v1), else all."""
+    """Cores the pilot's container may use: its quota (cgroup v2 or v1), else
+    all.
+    """
     quota, _, period = _text(root / "sys/fs/cgroup/cpu.max").strip().partition(" ")
     if not quota:
         quota = _text(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip()

@@ -3,7 +3,8 @@
 Rubin's runner starts prmon (HSF) around the payload inside its own container,
 where an engine that only sees the `docker run` client sees nothing. prmon
 appends a line of text per interval and rewrites a JSON summary; the runner
-calls them `prmon.txt` and `prmon.json` in the shared folder and links them into
+calls them `prmon.txt` and `prmon.json` in the shared folder and links them
+into
 the work directory as `memory_monitor_output.txt` and
 `memory_monitor_summary.json` at its end, or touches those names before prmon
 starts (ctrl_bps_panda `bps_idf.yaml`, 2022 and 2023).
@@ -110,12 +111,16 @@ class PrmonMonitor:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open for reading without waiting for a writer, should it have become a FIFO."""
+    """Open for reading without waiting for a writer, should it have become a
+    FIFO.
+    """
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def _freshest(paths: Iterable[Path]) -> Path | None:
-    """The regular file with content that was written last; the first of equals."""
+    """The regular file with content that was written last; the first of
+    equals.
+    """
     best: tuple[float, Path] | None = None
     for path in paths:
         with contextlib.suppress(OSError):
@@ -157,7 +162,8 @@ def _lasting(row: Mapping[str, int]) -> dict[str, float | int | str]:
 
 
 def _from_summary(path: Path) -> dict[str, float | int | str]:
-    """Totals and peaks from the JSON summary; it does not know the memory of now.
+    """Totals and peaks from the JSON summary; it does not know the memory of
+    now.
 
     `{"Max": {...}, "Avg": {...}, "HW": {...}}`; IO and time under "Max" are
     totals, since they only grow (prmon 3.0).

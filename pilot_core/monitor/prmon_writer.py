@@ -23,8 +23,8 @@ SUMMARY_NAME = "memory_monitor_pilot.json"
 #: Seconds between two writings of the summary.
 SUMMARY_S = 300.0
 
-# The payload may write in this folder too: a link it left under this name would
-# lead the pilot's pen to any file, and a FIFO would make it wait.
+# The payload may write in this folder too: a link it left under this name
+# would lead the pilot's pen to any file, and a FIFO would make it wait.
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 # prmon's columns, and the fields of Sample they come from. prmon tells user
@@ -51,7 +51,8 @@ _IO = ("rchar", "read_bytes", "wchar", "write_bytes")
 class PrmonWriter:
     """Appends samples to the text file, rewrites the summary.
 
-    A disk that is full is said once and costs lines of this file, never the job.
+    A disk that is full is said once and costs lines of this file, never the
+    job.
     A value that could not be measured repeats the line before (0 at first):
     prmon's readers know no gaps.
 
@@ -70,7 +71,9 @@ class PrmonWriter:
         self._refused = False
 
     def add(self, sample: Sample, usage: Usage) -> None:
-        """Append a sample; now and then, and first of all, write the summary too."""
+        """Append a sample; now and then, and first of all, write the summary
+        too.
+        """
         for name, field in _COLUMNS:
             value = getattr(sample, field) if field else None
             if value is not None:

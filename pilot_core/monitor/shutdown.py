@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 __all__ = ["PREEMPTED_URL", "PreemptionNotice", "parse_preempted", "shutdown_time"]
 
-#: The address and not the name: elsewhere than on GCE a resolver may take its time.
+#: The address and not the name: elsewhere than on GCE a resolver may take its
+#: time.
 PREEMPTED_URL = "http://169.254.169.254/computeMetadata/v1/instance/preempted"
 
 _FLAVOR = "Metadata-Flavor"
@@ -42,7 +43,8 @@ class PreemptionNotice:
         self._timeout_s = timeout_s
 
     def preempted(self) -> bool | None:
-        """True or False as the server says; None where there is no such server.
+        """True or False as the server says; None where there is no such
+        server.
 
         One attempt: whoever asks while a pod is ending has no time for two.
         `http.client` and not `requests`: no proxy of the environment may come
@@ -52,7 +54,8 @@ class PreemptionNotice:
         try:
             connection.request("GET", self._path, headers={_FLAVOR: "Google"})
             answer = connection.getresponse()
-            # Some other server may answer on that address; only GCE's sends this back.
+            # Some other server may answer on that address; only GCE's sends
+            # this back.
             if answer.status != 200 or answer.getheader(_FLAVOR) != "Google":
                 return None
             return parse_preempted(answer.read(16))
@@ -63,7 +66,8 @@ class PreemptionNotice:
 
 
 def shutdown_time(folder: Path | None) -> float | None:
-    """Epoch second at which the machine or the job's slot goes away, if announced.
+    """Epoch second at which the machine or the job's slot goes away, if
+    announced.
 
     Parameters
     ----------

@@ -42,7 +42,8 @@ class UsageMeter:
         return self.usage()
 
     def close(self, *, running_s: float, cpu_s: float | None) -> Usage:
-        """The usage of the whole life, with what the engine counted at the end.
+        """The usage of the whole life, with what the engine counted at the
+        end.
 
         Parameters
         ----------

@@ -1,1 +1,3 @@
-"""The PanDA server: `wire_*` the words, `http` say it once, `client` insist on it."""
+"""The PanDA server: `wire_*` the words, `http` say it once, `client` insist on
+it.
+"""

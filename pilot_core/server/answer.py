@@ -70,7 +70,9 @@ class MethodForbidden(ServerRefused):
 
 
 class NoSuchPath(ServerUnreachable):
-    """404: a server without this dialect, or a front end that has lost its server."""
+    """404: a server without this dialect, or a front end that has lost its
+    server.
+    """
 
 
 class NotStored(ServerUnreachable):
@@ -103,7 +105,9 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[str], ServerError]], ...] = (
 
 
 def judge_text(text: str) -> ServerError | None:
-    """The error that a sentence of the server stands for; None if it is not known."""
+    """The error that a sentence of the server stands for; None if it is not
+    known.
+    """
     field = _FIELD.search(text)
     if field is not None:
         return FieldRefused(_line(text), field[1] or field[2])
@@ -151,7 +155,8 @@ def decode(answer: Answer) -> object:
     Returns
     -------
     object
-        What JSON or a Python repr held, or a `dict` of strings for urlencoded text.
+        What JSON or a Python repr held, or a `dict` of strings for urlencoded
+        text.
 
     Raises
     ------
@@ -179,7 +184,8 @@ def _is_page(answer: Answer) -> bool:
 
 
 def _structure(text: str) -> object:
-    # A nesting deeper than the interpreter's stack is no answer of a PanDA server.
+    # A nesting deeper than the interpreter's stack is no answer of a PanDA
+    # server.
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as err:
@@ -205,7 +211,8 @@ def _check_status(answer: Answer) -> None:
     if status == 404:
         raise NoSuchPath(said)
     if status >= 500 and not _is_page(answer):
-        # A handler's exception; where we know the words, it will be raised again.
+        # A handler's exception; where we know the words, it will be raised
+        # again.
         raise judge_text(answer.text) or ServerUnreachable(said)
     if 400 <= status < 500 and not _is_page(answer):
         raise ServerRefused(said)

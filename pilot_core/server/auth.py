@@ -1,4 +1,5 @@
-"""Who the pilot is to the server: an X.509 proxy, or a bearer token with its Origin.
+"""Who the pilot is to the server: an X.509 proxy, or a bearer token with its
+Origin.
 
 Both live in files that something else renews (Harvester, a Kubernetes secret,
 the pilot itself): they are looked at before each request and read again when
@@ -79,7 +80,8 @@ class Auth:
         return self._proxy_file, _stamp(self._proxy_file, "X.509 proxy")
 
     def expires(self) -> float | None:
-        """Epoch seconds at which the credential in use ends; None if unknown or unused.
+        """Epoch seconds at which the credential in use ends; None if unknown
+        or unused.
 
         Raises
         ------
@@ -93,13 +95,16 @@ class Auth:
         return None
 
     def token_key(self) -> str | None:
-        """The key that buys a fresh token; None if tokens are not ours to renew."""
+        """The key that buys a fresh token; None if tokens are not ours to
+        renew.
+        """
         if self._token_file is None or self._key_file is None:
             return None
         return _read(self._key_file, "token key").strip()
 
     def renew(self, token: str) -> None:
-        """Use a fresh token from now on, and leave it for others in the token file.
+        """Use a fresh token from now on, and leave it for others in the token
+        file.
 
         Where the file cannot be written (a Kubernetes secret is read-only) the
         token is kept in memory, until the file changes.

@@ -50,12 +50,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Each sum: attempts * (connect_s + read_s) + the largest waits, with the
-# default timeouts of 10 s and 60 s. Full jitter: waits are half as long on average.
+# default timeouts of 10 s and 60 s. Full jitter: waits are half as long on
+# average.
 
 # 2 * (10 + 90) + 10 = 210 s. Few, because the pull source asks again anyway.
 ACQUIRE_RETRY = RetryPolicy(attempts=2, first_s=10.0)
-# 3 * 70 + 5 + 20 = 235 s. A heartbeat that fails is followed by the next one in
-# 30 minutes, and the server waits two hours: no reason to press.
+# 3 * 70 + 5 + 20 = 235 s. A heartbeat that fails is followed by the next one
+# in 30 minutes, and the server waits two hours: no reason to press.
 UPDATE_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=4.0, cap_s=60.0)
 # As long as the budget lasts: nobody else will ever tell how the job ended.
 # 300 s at most, so that a thousand pilots come back spread over five minutes.
@@ -128,7 +129,9 @@ class PandaServer:
 
     @property
     def dialect(self) -> Dialect:
-        """What is spoken at the moment: with `auto` a guess until the first answer."""
+        """What is spoken at the moment: with `auto` a guess until the first
+        answer.
+        """
         return self._wires[0].DIALECT
 
     def acquire_job(self, request: JobRequest, *, budget: Budget, stop: threading.Event) -> Definition | None:
@@ -237,7 +240,8 @@ class PandaServer:
         )
 
     def refresh_token(self, *, budget: Budget, stop: threading.Event) -> bool:
-        """Exchange the token for a fresh one; False if there is no token key to do so.
+        """Exchange the token for a fresh one; False if there is no token key
+        to do so.
 
         The fresh one is used from the next request on, and written to the
         token file for everybody else who reads that.
@@ -265,7 +269,8 @@ class PandaServer:
         return True
 
     def credential_left_s(self) -> float | None:
-        """Seconds for which the credential is still good; None if that cannot be known.
+        """Seconds for which the credential is still good; None if that cannot
+        be known.
 
         Raises
         ------
@@ -295,7 +300,9 @@ class PandaServer:
         dropped: frozenset[str] = frozenset()
 
         def attempt() -> T:
-            """One request, and at once another for all it teaches about this server."""
+            """One request, and at once another for all it teaches about this
+            server.
+            """
             nonlocal dropped
             switched = False
             while True:
@@ -311,7 +318,8 @@ class PandaServer:
                     if err.always:
                         self._never_again(wire.DIALECT, err)
                 except (MethodForbidden, NoSuchPath) as err:
-                    # Where neither is understood, the second switch leads back.
+                    # Where neither is understood, the second switch leads
+                    # back.
                     if not self._switch(wire, err) or switched:
                         raise
                     switched = True

@@ -1,4 +1,6 @@
-"""PURE: the back-channel. The server's `command` string to a tuple of enum members."""
+"""PURE: the back-channel. The server's `command` string to a tuple of enum
+members.
+"""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +51,9 @@ def read_reply(data: Mapping[str, object]) -> Reply:
 
 
 def _secrets(value: object) -> dict[str, str]:
-    """`pilotSecrets`: a JSON string on the wire (panda-server 1.0.3), often `{}`."""
+    """`pilotSecrets`: a JSON string on the wire (panda-server 1.0.3), often
+    `{}`.
+    """
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -71,7 +71,8 @@ class Server(Protocol):
     def acquire_job(
         self, request: JobRequest, *, budget: Budget, stop: threading.Event
     ) -> Mapping[str, object] | None:
-        """Ask for one job: its raw definition, or None if there is none for us.
+        """Ask for one job: its raw definition, or None if there is none for
+        us.
 
         The definition is the server's flat map (PandaID, transformation,
         jobPars...), values as they came; `jobs/definition.py` reads it.
@@ -82,7 +83,8 @@ class Server(Protocol):
         """Send one update; returns only if the server says it has stored it.
 
         Accepted means HTTP 200, `success` true (v1) and StatusCode 0. A final
-        report is insisted on for as long as the budget lasts; another update is
+        report is insisted on for as long as the budget lasts; another update
+        is
         tried a few times only, since the next one follows anyway.
 
         Raises
@@ -102,7 +104,9 @@ class Server(Protocol):
         ...
 
     def upload_worker_log(self, path: Path, *, budget: Budget, stop: threading.Event) -> None:
-        """Store a worker's log in the server's cache, under the file's own name."""
+        """Store a worker's log in the server's cache, under the file's own
+        name.
+        """
         ...
 
     def close(self) -> None:

@@ -19,7 +19,9 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
 def token_expiry(token: str) -> float | None:
-    """`exp` of a JSON web token, epoch seconds; None if it is none or does not say."""
+    """`exp` of a JSON web token, epoch seconds; None if it is none or does not
+    say.
+    """
     try:
         middle = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
@@ -29,9 +31,11 @@ def token_expiry(token: str) -> float | None:
 
 
 def pem_expiry(text: str) -> float | None:
-    """Epoch seconds at which the first certificate of a text ends; None without any.
+    """Epoch seconds at which the first certificate of a text ends; None
+    without any.
 
-    A proxy is no longer good when any link of its chain is not, hence the first.
+    A proxy is no longer good when any link of its chain is not, hence the
+    first.
     """
     ends = []
     for match in _CERTIFICATE.finditer(text):
@@ -45,7 +49,8 @@ def pem_expiry(text: str) -> float | None:
 def _not_after(der: bytes) -> float:
     """The end of a certificate in DER.
 
-    RFC 5280: SEQUENCE { SEQUENCE { [0] version?, serial, algorithm, issuer, validity...
+    RFC 5280: SEQUENCE { SEQUENCE { [0] version?, serial, algorithm, issuer,
+    validity...
     """
     _, certificate, _ = _element(der)
     _, body, _ = _element(certificate)

@@ -1,4 +1,6 @@
-"""PURE: one field of a message: its names, when it travels, how it is made to fit."""
+"""PURE: one field of a message: its names, when it travels, how it is made to
+fit.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -25,7 +27,9 @@ class Kind(StrEnum):
     """Type on the wire, and how a value that is too long is made to fit."""
 
     INT = "int"
-    """left out if its size is beyond the limit: a cut number would be a wrong one"""
+    """left out if its size is beyond the limit: a cut number would be a wrong
+    one
+    """
     FLOAT = "float"
     TEXT = "text, end cut"
     TAIL = "text, beginning cut"
@@ -57,7 +61,8 @@ class Field:
     Attributes
     ----------
     source
-        Attribute of the message's own class, or the words for what `get` takes.
+        Attribute of the message's own class, or the words for what `get`
+        takes.
     v1, legacy
         Its names; empty where the dialect has none.
     limit
@@ -162,7 +167,9 @@ def _tail(raw: object, limit: int) -> str | None:
 
 
 def _words(raw: object, limit: int) -> str | None:
-    """Half a `name=value` would be a wrong value: what does not fit goes as a whole."""
+    """Half a `name=value` would be a wrong value: what does not fit goes as a
+    whole.
+    """
     text = _clean(raw)
     if limit and len(text.encode()) > limit:
         text = (_text(text, limit + 1) or "").rpartition(" ")[0]

@@ -3,7 +3,8 @@
 The server is closed: a keyword it does not know, a number in quotes or a float
 for an int costs the whole message (panda-server 1.0.3), and so does a text
 longer than its column where the server does not cut it itself. So nothing is
-sent that is not in these tables. `docs/protocol.md` shows the same rows; a test
+sent that is not in these tables. `docs/protocol.md` shows the same rows; a
+test
 compares the two.
 """
 
@@ -59,12 +60,16 @@ def _when(attribute: str) -> Callable[[Any], object]:
 
 
 def _code(report: JobReport) -> object:
-    """An error is named as soon as there is one; a final report always has a code."""
+    """An error is named as soon as there is one; a final report always has a
+    code.
+    """
     return int(report.code) if report.code or report.state.final else None
 
 
 def _file_report(report: JobReport) -> object:
-    """`{lfn: {guid, fsize, adler32[, surl, endpoint]}}`, for panda-server's Adder."""
+    """`{lfn: {guid, fsize, adler32[, surl, endpoint]}}`, for panda-server's
+    Adder.
+    """
     if not report.files:
         return None
     found = {}

@@ -29,7 +29,8 @@ __all__ = ["Http", "NotSent"]
 
 log = logging.getLogger(__name__)
 
-# A definition may carry megabytes of jobPars; an endless answer must end somewhere.
+# A definition may carry megabytes of jobPars; an endless answer must end
+# somewhere.
 LONGEST_ANSWER = 16 * 1024 * 1024
 # Both servers accept a gzipped JSON body; below this it is not worth the CPU.
 GZIP_FROM = 64 * 1024
@@ -56,7 +57,8 @@ class _Line:
 
 
 class Http:
-    """Sends requests to one server; may be used from any thread at the same time.
+    """Sends requests to one server; may be used from any thread at the same
+    time.
 
     Parameters
     ----------
@@ -138,7 +140,8 @@ class Http:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
             line.session.close()
             failure = self._failure(err, request)
-            # The library's own words hold the URL, and with it a query's secrets.
+            # The library's own words hold the URL, and with it a query's
+            # secrets.
             raise failure from (None if request.query else err)
         finally:
             if isinstance(body, MultipartFile):
@@ -187,7 +190,9 @@ class Http:
         return fresh
 
     def _context(self, proxy: Path | None) -> ssl.SSLContext:
-        """Servers are always verified: with the CAs given, else with the system's."""
+        """Servers are always verified: with the CAs given, else with the
+        system's.
+        """
         config = self._config
         try:
             context = ssl.create_default_context(
@@ -196,7 +201,8 @@ class Http:
             )
         except (OSError, ssl.SSLError) as err:
             raise NotAuthorised(f"CA certificates {self._ca()}: {_reason(err)}") from err
-        # Python 3.13 is stricter than grid CAs, many of which lack an extension.
+        # Python 3.13 is stricter than grid CAs, many of which lack an
+        # extension.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if proxy is not None:
             try:
@@ -224,7 +230,8 @@ def _encode(request: Request, headers: dict[str, str], file: Path | None) -> "by
     if request.form:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         return urlencode(request.body).encode()
-    # Exactly this: with "; charset=utf-8" the server takes the body for a form.
+    # Exactly this: with "; charset=utf-8" the server takes the body for a
+    # form.
     headers["Content-Type"] = "application/json"
     body = json.dumps(request.body, separators=(",", ":")).encode()
     if len(body) >= GZIP_FROM:
@@ -250,7 +257,9 @@ def _read(response: "requests.Response") -> bytes:
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds; the header's other form, a date, nobody uses here: it counts as 0."""
+    """Seconds; the header's other form, a date, nobody uses here: it counts as
+    0.
+    """
     text = text.strip()
     if not text:
         return None

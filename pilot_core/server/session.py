@@ -29,7 +29,8 @@ __all__ = ["limited", "new_session"]
 # is the one link between a call and the sockets deep below it.
 _calling = threading.local()
 
-# A budget may be shortened while a thread waits (SIGTERM): so often it is looked at.
+# A budget may be shortened while a thread waits (SIGTERM): so often it is
+# looked at.
 _SLICE_S = 1.0
 # Sending is not cut in slices: half of what was sent could not be told.
 _LONGEST_S = 60.0
@@ -37,7 +38,9 @@ _LONGEST_S = 60.0
 
 @contextlib.contextmanager
 def limited(budget: Budget) -> Iterator[None]:
-    """Everything this thread sends and receives in the block ends with `budget`."""
+    """Everything this thread sends and receives in the block ends with
+    `budget`.
+    """
     _calling.budget = budget
     try:
         yield
@@ -100,7 +103,9 @@ class _TimedPool(HTTPConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Verifies every server with our own TLS context, and nothing but that one."""
+    """Verifies every server with our own TLS context, and nothing but that
+    one.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context

@@ -32,7 +32,9 @@ DIALECT = Dialect.LEGACY
 
 
 def acquire(request: JobRequest, without: frozenset[str]) -> Request:
-    """POST getJob. `JobRequest.extra` stays away: legacy servers learn no new words."""
+    """POST getJob. `JobRequest.extra` stays away: legacy servers learn no new
+    words.
+    """
     return Request("/server/panda/getJob", encode(ACQUIRE, request, DIALECT, without=without), form=True)
 
 

@@ -59,7 +59,9 @@ def upload() -> Request:
 
 
 def token(key: str) -> Request:
-    """GET creds/get_access_token; `pilot_server` is the client pilots are known as."""
+    """GET creds/get_access_token; `pilot_server` is the client pilots are
+    known as.
+    """
     return Request(
         "/api/v1/creds/get_access_token",
         method="GET",

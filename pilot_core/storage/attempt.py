@@ -61,12 +61,16 @@ class TransferFailed(StorageError):
 
 
 def direction(kind: str, *, put: bool) -> ErrorCode:
-    """Code of a kind of failure (`failed`, `timeout`...) for stage-out or stage-in."""
+    """Code of a kind of failure (`failed`, `timeout`...) for stage-out or
+    stage-in.
+    """
     return _CODES[kind][0 if put else 1]
 
 
 def again(err: Exception) -> float | None:
-    """Judge a failure for `retry`: seconds to wait at least, or None if it is final."""
+    """Judge a failure for `retry`: seconds to wait at least, or None if it is
+    final.
+    """
     if isinstance(err, TransferFailed):
         return err.again_s
     if isinstance(err, SourceChanged) or (isinstance(err, StorageError) and err.code in _MISMATCH):
@@ -98,23 +102,29 @@ def insist(
     except TransferFailed as err:
         if err.again_s is None or not budget.spent:
             raise
-        # A library stopped by the end of the budget calls it a broken connection.
+        # A library stopped by the end of the budget calls it a broken
+        # connection.
         raise StorageError(err.diag, direction("timeout", put=put)) from err
     except BudgetSpent as err:
         raise StorageError(f"{what}: {err}", direction("timeout", put=put)) from err
     except OSError as err:
-        # A storage's failures have been put into words before: this is the local file.
+        # A storage's failures have been put into words before: this is the
+        # local file.
         code = ErrorCode.NOLOCALSPACE if err.errno in FULL else ErrorCode.FILEHANDLINGFAILURE
         raise StorageError(f"{what}: {err.strerror or err}", code) from err
 
 
 def retry_after(value: str) -> float:
-    """Seconds in a Retry-After header; 0 if there is none or it speaks in dates."""
+    """Seconds in a Retry-After header; 0 if there is none or it speaks in
+    dates.
+    """
     return float(value) if value.isdigit() else 0.0
 
 
 def one_line(text: str, *, at_most: int = 300) -> str:
-    """Foreign text as one line without the parts of a URL that are a right to write."""
+    """Foreign text as one line without the parts of a URL that are a right to
+    write.
+    """
     text = re.sub(
         r"(?i)((?:upload_id|signature|sig|token|authz)=)[^&\s'\")]+", r"\1***", " ".join(text.split())
     )

@@ -95,7 +95,8 @@ def make_bundle(
     packer = _Packer(folder, top=top, budget=budget, roots=(folder, *roots), cap_bytes=cap_bytes)
     try:
         with FileSink(target, budget=budget) as sink:
-            # No name and no time in the gzip header: both would change the bytes.
+            # No name and no time in the gzip header: both would change the
+            # bytes.
             with (
                 gzip.GzipFile(filename="", fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
@@ -160,7 +161,9 @@ class _Packer:
 
 
 class _Padded:
-    """A source that keeps the length promised in its tar header, come what may."""
+    """A source that keeps the length promised in its tar header, come what
+    may.
+    """
 
     def __init__(self, src: FileSource) -> None:
         self._src = src

@@ -35,7 +35,8 @@ class Checksums:
     Parameters
     ----------
     crc32c
-        Compute Google's checksum as well, if the package google-crc32c is there.
+        Compute Google's checksum as well, if the package google-crc32c is
+        there.
     """
 
     def __init__(self, *, crc32c: bool = False) -> None:
@@ -58,7 +59,9 @@ class Checksums:
 
     @property
     def crc32c(self) -> str:
-        """Base64 of the big-endian value, as Cloud Storage has it; empty if unknown."""
+        """Base64 of the big-endian value, as Cloud Storage has it; empty if
+        unknown.
+        """
         if self._crc32c is None:
             return ""
         return base64.b64encode(self._crc.to_bytes(4, "big")).decode()

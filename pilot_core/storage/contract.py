@@ -62,14 +62,16 @@ class CopyTool(Protocol):
         Raises
         ------
         StorageError
-            With the code that fits: STAGEOUTFAILED, STAGEOUTTIMEOUT, PUTADMISMATCH,
+            With the code that fits: STAGEOUTFAILED, STAGEOUTTIMEOUT,
+            PUTADMISMATCH,
             STAGEOUTAUTHENTICATIONFAILURE, MISSINGOUTPUTFILE, NOREMOTESPACE,
             MISSINGCREDENTIALS.
         """
         ...
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
-        """Fetch `source` into the file `target`; a temporary name until it is whole.
+        """Fetch `source` into the file `target`; a temporary name until it is
+        whole.
 
         Raises
         ------
@@ -79,5 +81,7 @@ class CopyTool(Protocol):
         ...
 
     def public_url(self, target: str) -> str:
-        """Where a browser finds `target` once stored; empty if nowhere. No I/O."""
+        """Where a browser finds `target` once stored; empty if nowhere. No
+        I/O.
+        """
         ...

@@ -53,7 +53,8 @@ class Endpoint:
     activity
         Activity under which the queue lists it.
     alternative
-        The ddmendpoint that the job asked for, where the queue does not list it.
+        The ddmendpoint that the job asked for, where the queue does not list
+        it.
     """
 
     name: str
@@ -184,7 +185,9 @@ def file_url(prefix: str, name: str) -> str:
 
 
 def _protocol(queue: Queue, storage: Storage, activities: Sequence[str], tool: str) -> tuple[Protocol, str]:
-    """First protocol that the tool speaks, and the activity it is listed under."""
+    """First protocol that the tool speaks, and the activity it is listed
+    under.
+    """
     schemes = SCHEMES.get(tool, (tool,))
     for activity in (*activities, "default", ""):
         for protocol in storage.protocols.get(activity, ()):

@@ -58,7 +58,8 @@ class GcsTool:
     project
         Billing project; None for the credentials' own.
     endpoint
-        Another address of the service, asked without credentials (an emulator).
+        Another address of the service, asked without credentials (an
+        emulator).
         Give it the value of `STORAGE_EMULATOR_HOST` where that is set, so that
         `public_url` is right before the first transfer.
     link
@@ -135,7 +136,9 @@ class GcsTool:
         return self._insist(kit, once, f"download of {source}", budget)
 
     def public_url(self, target: str) -> str:
-        """See `CopyTool.public_url`; an emulator's objects are read at the emulator."""
+        """See `CopyTool.public_url`; an emulator's objects are read at the
+        emulator.
+        """
         bucket, name = _split(target)
         return f"{self._endpoint or self._link}/{bucket}/{quote(name, safe='/~')}"
 
@@ -148,7 +151,8 @@ class GcsTool:
         budget: Budget,
         fail: Fail,
     ) -> Stored:
-        """One attempt, which the library itself resumes where it broke for a while.
+        """One attempt, which the library itself resumes where it broke for a
+        while.
 
         Each upload names the generation it replaces (0: none), which makes
         every repetition safe: after an unclear failure the object is either
@@ -191,7 +195,8 @@ class GcsTool:
         blob.reload(timeout=self._stall_s, retry=resume)
         with FileSink(target, budget=budget, total=blob.size or 0, progress=progress) as sink:
             blob.download_to_file(sink, timeout=self._stall_s, checksum="crc32c", retry=resume)
-            # Encoded objects are decoded on the way: their size is another one.
+            # Encoded objects are decoded on the way: their size is another
+            # one.
             if blob.content_encoding != "gzip" and sink.sums.size != (blob.size or 0):
                 said = f"{source} has {blob.size or 0} bytes, {sink.sums.size} came"
                 raise StorageError(said, ErrorCode.GETADMISMATCH)
@@ -211,7 +216,9 @@ class GcsTool:
         )
 
     def _resume_s(self, budget: Budget) -> float:
-        """Seconds the library may repeat one request before the file is begun again."""
+        """Seconds the library may repeat one request before the file is begun
+        again.
+        """
         return budget.timeout(2 * self._stall_s)
 
     def _connect(self, kit: ModuleType) -> Any:
@@ -231,7 +238,9 @@ class GcsTool:
 
     @contextlib.contextmanager
     def _within(self, budget: Budget, fail: Fail) -> Iterator[None]:
-        """A transfer in this thread: its budget for the adapter, its errors as ours."""
+        """A transfer in this thread: its budget for the adapter, its errors as
+        ours.
+        """
         self._running.budget = budget
         try:
             yield
@@ -263,7 +272,9 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _with_scheme(endpoint: str) -> str:
-    """`host:port` is a usual value of STORAGE_EMULATOR_HOST; a URL needs a scheme."""
+    """`host:port` is a usual value of STORAGE_EMULATOR_HOST; a URL needs a
+    scheme.
+    """
     endpoint = endpoint.rstrip("/")
     return endpoint if not endpoint or "://" in endpoint else f"http://{endpoint}"
 

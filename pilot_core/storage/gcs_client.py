@@ -39,7 +39,8 @@ _AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
 def make_client(
     project: str | None, endpoint: str, left: Callable[[], float], stall_s: float
 ) -> storage.Client:
-    """A client that obeys the budget, with the application default credentials.
+    """A client that obeys the budget, with the application default
+    credentials.
 
     Raises
     ------
@@ -54,25 +55,31 @@ def make_client(
     try:
         client = storage.Client(**options)
     except (GoogleAuthError, OSError, ValueError) as err:
-        # OSError and ValueError: the file named by GOOGLE_APPLICATION_CREDENTIALS
-        # cannot be read, or holds no key; no project is known.
+        # OSError and ValueError: the file named by
+        # GOOGLE_APPLICATION_CREDENTIALS cannot be read, or holds no key; no
+        # project is known.
         raise StorageError(
             f"no usable Google credentials: {_one_line(err)}", ErrorCode.MISSINGCREDENTIALS
         ) from err
     mount(client._http, left, stall_s)
     # google-cloud-storage 3.17 asks for the bucket in a thread of nobody's, to
-    # decorate traces that we do not take; a log writer may not even read buckets.
+    # decorate traces that we do not take; a log writer may not even read
+    # buckets.
     client._bucket_metadata_cache = None
     return client
 
 
 def resume(seconds: float) -> Any:
-    """The library's own repetition of one request; resumes an upload where it broke."""
+    """The library's own repetition of one request; resumes an upload where it
+    broke.
+    """
     return DEFAULT_RETRY.with_delay(initial=0.5, maximum=5.0, multiplier=2.0).with_timeout(seconds)
 
 
 def again(err: Exception) -> float | None:
-    """Judge a failure for `retry`: seconds to wait at least, or None if it is final."""
+    """Judge a failure for `retry`: seconds to wait at least, or None if it is
+    final.
+    """
     if isinstance(err, TransferFailed):
         return err.again_s
     if isinstance(err, StorageError):
@@ -155,7 +162,9 @@ def _cause(err: Exception) -> Exception:
 
 
 def _one_line(err: Exception) -> str:
-    """The exception in at most 300 characters of one line; an HTML page is long."""
+    """The exception in at most 300 characters of one line; an HTML page is
+    long.
+    """
     kind, text = type(err).__name__, str(err)
     if isinstance(err, GoogleAPICallError):
         kind, text = f"HTTP {err.code}", str(_answer(err).get("message") or err.message)

@@ -1,4 +1,5 @@
-"""A file as one resumable upload, streamed: large logs need no memory, no pauses.
+"""A file as one resumable upload, streamed: large logs need no memory, no
+pauses.
 
 The client library sends a resumable upload in pieces, holds each in memory and
 waits for an answer between two. The protocol allows one piece of any size,
@@ -27,7 +28,8 @@ __all__ = ["stream"]
 # file is begun again by the caller.
 POLICY = RetryPolicy(attempts=5, first_s=1.0, cap_s=8.0)
 
-# Nothing more can be sent to this upload: not found, gone, precondition failed.
+# Nothing more can be sent to this upload: not found, gone, precondition
+# failed.
 _OVER = (404, 410, 412)
 
 
@@ -41,7 +43,8 @@ def stream(
     budget: Budget,
     policy: RetryPolicy = POLICY,
 ) -> dict[str, Any]:
-    """Send `src` to an upload that has been begun; returns the object's metadata.
+    """Send `src` to an upload that has been begun; returns the object's
+    metadata.
 
     Parameters
     ----------

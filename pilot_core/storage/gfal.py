@@ -1,4 +1,5 @@
-"""GFAL2: CRIC's copytool `gfal`, with the programs gfal-copy, gfal-sum, gfal-rename...
+"""GFAL2: CRIC's copytool `gfal`, with the programs gfal-copy, gfal-sum,
+gfal-rename...
 
 For storages that speak what we do not (SRM, GridFTP). A file goes up under a
 name of its own, is checked there, and then moved.
@@ -133,7 +134,9 @@ def _summed(path: Path, budget: Budget) -> tuple[int, str]:
 
 
 def _verify(run: Runner, url: str, size: int, sums: str) -> None:
-    """Compare with the storage's size and checksum, or read back where it has none."""
+    """Compare with the storage's size and checksum, or read back where it has
+    none.
+    """
     there, found = _size(run, url), _checksum(run, url)
     if there == size and not found:
         with tempfile.TemporaryDirectory(prefix="pilot-gfal-") as folder:

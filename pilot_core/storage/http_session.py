@@ -21,7 +21,8 @@ class BudgetAdapter(HTTPAdapter):
     Parameters
     ----------
     left
-        Seconds left to the transfer in the calling thread; raises `BudgetSpent`.
+        Seconds left to the transfer in the calling thread; raises
+        `BudgetSpent`.
     stall_s
         Longest silence of a healthy service.
     """
@@ -32,7 +33,9 @@ class BudgetAdapter(HTTPAdapter):
         super().__init__(pool_connections=4, pool_maxsize=16)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Larger pieces than urllib3's 16 KiB: half the CPU time of a large file."""
+        """Larger pieces than urllib3's 16 KiB: half the CPU time of a large
+        file.
+        """
         super().init_poolmanager(connections, maxsize, block, blocksize=_PIECE, **options)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:

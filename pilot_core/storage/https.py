@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpsTool"]
 
-# Answers to an upload into a folder that is not there: RFC 4918 9.7.1; some say 404.
+# Answers to an upload into a folder that is not there: RFC 4918 9.7.1; some
+# say 404.
 _NO_FOLDER = (404, 409)
 # MKCOL of a folder that exists: RFC 4918 9.3.1.
 _EXISTS = 405
@@ -125,8 +126,11 @@ class HttpsTool:
         return split(target).url
 
     def _send(self, ask: Asker, src: FileSource, place: Place, headers: dict[str, str]) -> None:
-        """Send the file; where its folder is missing, make that and send again."""
-        # requests sends a length of 0 as a chunked body, which not every server takes.
+        """Send the file; where its folder is missing, make that and send
+        again.
+        """
+        # requests sends a length of 0 as a chunked body, which not every
+        # server takes.
         body = src if src.size else b""
         answer = ask("PUT", place, headers=headers, data=body, allowed=[*GOOD, *_NO_FOLDER])
         if answer.status_code in _NO_FOLDER:
@@ -136,7 +140,9 @@ class HttpsTool:
             ask("PUT", place, headers=headers, data=body)
 
     def _verify(self, ask: Asker, src: FileSource, place: Place, budget: Budget) -> None:
-        """Ask for size and checksum (RFC 3230), or read back where there is none."""
+        """Ask for size and checksum (RFC 3230), or read back where there is
+        none.
+        """
         answer = ask("HEAD", place, headers={"Want-Digest": "adler32"})
         size = int(answer.headers.get("Content-Length", -1))
         if digest(answer.headers):
@@ -153,7 +159,9 @@ class HttpsTool:
 
     @contextlib.contextmanager
     def _open(self, ask: Asker, place: Place) -> "Iterator[requests.Response]":
-        """A download; bytes as they are stored, not as a server might pack them."""
+        """A download; bytes as they are stored, not as a server might pack
+        them.
+        """
         headers = {"Want-Digest": "adler32", "Accept-Encoding": "identity"}
         with contextlib.closing(ask("GET", place, headers=headers, stream=True)) as answer:
             yield answer
@@ -162,7 +170,8 @@ class HttpsTool:
         with self._lock:
             if self._session is None:
                 self._session = self._connect()
-            # With each request: REQUESTS_CA_BUNDLE would beat the session's own.
+            # With each request: REQUESTS_CA_BUNDLE would beat the session's
+            # own.
             return Asker(self._session, str(self._ca) if self._ca else True, what, put)
 
     def _connect(self) -> "requests.Session":

@@ -1,4 +1,6 @@
-"""A folder as storage: CRIC's copytools `mv`, `cp` and `local`; `file://` and paths."""
+"""A folder as storage: CRIC's copytools `mv`, `cp` and `local`; `file://` and
+paths.
+"""
 
 import errno
 import threading

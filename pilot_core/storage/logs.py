@@ -39,7 +39,9 @@ CONTENT_TYPES = {
 
 
 def content_type(name: str) -> str:
-    """Content type of a log file by its name; bytes if nothing better is known."""
+    """Content type of a log file by its name; bytes if nothing better is
+    known.
+    """
     return CONTENT_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
 
 
@@ -66,7 +68,8 @@ class LogUploader:
     prefix
         URL that ends with a slash.
     roots
-        The job's own folders. A file, and what a link among them leads to, must
+        The job's own folders. A file, and what a link among them leads to,
+        must
         be a regular file below one of them: the payload could write there and
         may have left links to anything.
     workers
@@ -94,7 +97,9 @@ class LogUploader:
         self._cap_bytes = cap_bytes
 
     def url(self, name: str) -> str:
-        """Public URL that a file of this name has, once it is stored; empty if none."""
+        """Public URL that a file of this name has, once it is stored; empty if
+        none.
+        """
         return self._tool.public_url(file_url(self._prefix, name))
 
     def upload(self, files: Sequence[Path], *, budget: Budget, first: Sequence[Path] = ()) -> LogUpload:

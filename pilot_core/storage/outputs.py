@@ -131,7 +131,8 @@ def _checked(file: OutputFile, work: Path, roots: tuple[Path, ...], max_bytes: i
     Raises
     ------
     StorageError
-        BADOUTPUTFILENAME, MISSINGOUTPUTFILE, ZEROFILESIZE, OUTPUTFILETOOLARGE...
+        BADOUTPUTFILENAME, MISSINGOUTPUTFILE, ZEROFILESIZE,
+        OUTPUTFILETOOLARGE...
     """
     try:
         path = safe_join(work, file.lfn)

@@ -1,4 +1,6 @@
-"""Several transfers at a time, each with its own outcome, all within one budget."""
+"""Several transfers at a time, each with its own outcome, all within one
+budget.
+"""
 
 import functools
 import logging
@@ -30,7 +32,9 @@ _JOIN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Outcomes(Generic[K, R]):
-    """What became of each item; every one is in one of the two, in the order given."""
+    """What became of each item; every one is in one of the two, in the order
+    given.
+    """
 
     done: dict[K, R] = field(default_factory=dict)
     failed: dict[K, StorageError] = field(default_factory=dict)
@@ -81,7 +85,8 @@ def in_turn(
     clock: Clock,
     late: ErrorCode,
 ) -> Outcomes[K, R]:
-    """Like `each`, with a place for each item; what fails there goes to the next one.
+    """Like `each`, with a place for each item; what fails there goes to the
+    next one.
 
     Parameters
     ----------

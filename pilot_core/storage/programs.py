@@ -1,4 +1,6 @@
-"""Programs of others: run without a shell, fed and read by us, over with the budget."""
+"""Programs of others: run without a shell, fed and read by us, over with the
+budget.
+"""
 
 import contextlib
 import os
@@ -66,7 +68,8 @@ def run_program(
     Raises
     ------
     StorageError
-        MIDDLEWAREIMPORTFAILURE if there is no such program, or what `feed` raises.
+        MIDDLEWAREIMPORTFAILURE if there is no such program, or what `feed`
+        raises.
     BudgetSpent
     OSError
         What `drain` raises.

@@ -15,7 +15,8 @@ _MB = 1e6
 
 
 class ProgressLog:
-    """Adds up the progress of several files; called from the transfers' threads.
+    """Adds up the progress of several files; called from the transfers'
+    threads.
 
     Parameters
     ----------
@@ -47,7 +48,9 @@ class ProgressLog:
         log.info("%s", line)
 
     def line(self, now: float) -> str:
-        """`stage-in: 12.3 of 45.6 MB, 3 of 10 files begun, 12.1 MB/s, 3 s left`."""
+        """`stage-in: 12.3 of 45.6 MB, 3 of 10 files begun, 12.1 MB/s, 3 s
+        left`.
+        """
         done = sum(self._done.values())
         rate = done / max(now - self._started, 0.001)
         parts = [f"{done / _MB:.1f}" + (f" of {self._total / _MB:.1f} MB" if self._total else " MB")]

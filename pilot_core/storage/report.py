@@ -64,7 +64,9 @@ def file_report(file: OutputFile, stored: Stored, *, guid: str, endpoint: str) -
 
 
 def missing_files(job: Job, reports: tuple[FileReport, ...]) -> tuple[str, ...]:
-    """Names the job defines and the reports lack: with any, it cannot be `finished`."""
+    """Names the job defines and the reports lack: with any, it cannot be
+    `finished`.
+    """
     told = {report.lfn for report in reports}
     defined = (*job.outputs, *((job.log,) if job.log is not None else ()))
     return tuple(file.lfn for file in defined if file.lfn not in told)

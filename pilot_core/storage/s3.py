@@ -39,7 +39,8 @@ _MOST_PIECES = 10_000
 # again.
 PIECE_POLICY = RetryPolicy(attempts=4, first_s=1.0, cap_s=8.0)
 
-# Neither quoted nor with a query: what follows the host is the name, byte for byte.
+# Neither quoted nor with a query: what follows the host is the name, byte for
+# byte.
 _URL = re.compile(r"(?P<scheme>s3|https?)://(?P<host>[^/@\x00-\x20]+)/+(?P<path>[^\x00-\x1f\x7f]+)")
 
 _GONE = 404
@@ -59,7 +60,8 @@ class S3Tool:
     """Stores and fetches objects with boto3.
 
     URLs are `https://<host>/<bucket>/<key>` (SLAC's log buckets),
-    `s3://<host>:<port>/<bucket>/<key>` (CRIC's) or `s3://<bucket>/<key>`, which
+    `s3://<host>:<port>/<bucket>/<key>` (CRIC's) or `s3://<bucket>/<key>`,
+    which
     is in `endpoint` or, without one, at Amazon.
 
     Pieces of an upload that was killed stay in the bucket, unseen, until its
@@ -68,11 +70,13 @@ class S3Tool:
     Parameters
     ----------
     profile
-        PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for credentials.
+        PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for
+        credentials.
     endpoint
         Service for `s3://<bucket>/<key>`.
     piece_bytes
-        Up to this size a file goes in one request, a larger one in such pieces.
+        Up to this size a file goes in one request, a larger one in such
+        pieces.
         One piece a transfer is held in memory.
     stall_s
         A request without any progress for so long is given up and repeated.
@@ -157,7 +161,9 @@ class S3Tool:
         return f"https://{place.bucket}.s3.amazonaws.com/{key}"
 
     def _put_pieces(self, ask: "_Asker", src: FileSource, kind: dict[str, str]) -> None:
-        """An upload in parts, one after the other; a failed one leaves nothing."""
+        """An upload in parts, one after the other; a failed one leaves
+        nothing.
+        """
         piece_bytes = max(self._piece_bytes, -(-src.size // _MOST_PIECES))
         upload = {"UploadId": ask("create_multipart_upload", **kind)["UploadId"]}
         parts: list[dict[str, Any]] = []
@@ -235,7 +241,8 @@ def _put_whole(ask: _Asker, src: FileSource, kind: dict[str, str]) -> None:
 
 
 def _compare(ask: _Asker, answer: Any, md5: str) -> None:
-    """Compare the ETag with the md5 that it is wherever the service does not encrypt.
+    """Compare the ETag with the md5 that it is wherever the service does not
+    encrypt.
 
     Another kind of ETag says nothing: the service checked Content-MD5 then.
     """

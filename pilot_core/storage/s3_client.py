@@ -31,14 +31,16 @@ __all__ = ["Clients", "failed"]
 log = logging.getLogger(__name__)
 
 # The SDK fixes a client's timeouts when it is made; one client a step, so that
-# the last request of a transfer does not run on far beyond its budget. Seconds.
+# the last request of a transfer does not run on far beyond its budget.
+# Seconds.
 _STEPS_S = (60.0, 20.0, 5.0, 1.0, 0.3)
 
 _TIMEOUT = (ConnectTimeoutError, ReadTimeoutError)
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
 
-# Error codes of the service, https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-# and Ceph's, by what they mean to us.
+# Error codes of the service,
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
+# Ceph's, by what they mean to us.
 _KINDS: Mapping[str, str] = {
     "NoSuchKey": "missing",
     "NoSuchBucket": "failed",
@@ -64,7 +66,8 @@ _SKEWED = "RequestTimeTooSkewed"
 
 
 class Clients:
-    """Clients for one endpoint each, made on first use and shared by all threads.
+    """Clients for one endpoint each, made on first use and shared by all
+    threads.
 
     Parameters
     ----------
@@ -134,7 +137,8 @@ def failed(err: Exception, what: str, *, put: bool, clock: Clock) -> TransferFai
         return TransferFailed(said, direction("timeout", put=put), again_s=again_s)
     if isinstance(err, OSError) and err.errno in FULL:
         return TransferFailed(said, ErrorCode.NOLOCALSPACE)
-    # A body that breaks off comes as urllib3's own exception, an HTTPException.
+    # A body that breaks off comes as urllib3's own exception, an
+    # HTTPException.
     passing = isinstance(err, (HTTPClientError, ConnectionError, http.client.HTTPException)) or (
         isinstance(err, BotoCoreError) and "onnection" in type(err).__name__
     )

@@ -78,7 +78,9 @@ class FileSink:
         self._out.flush()
 
     def settle(self) -> Path:
-        """Force the bytes to disk; the temporary file, for a look before `commit`."""
+        """Force the bytes to disk; the temporary file, for a look before
+        `commit`.
+        """
         self._out.flush()
         os.fsync(self._out.fileno())
         assert self.temporary is not None, "settle after commit"
@@ -94,7 +96,9 @@ class FileSink:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name survive a crash of the machine; some file systems cannot."""
+    """Make a new name survive a crash of the machine; some file systems
+    cannot.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):

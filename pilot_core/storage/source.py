@@ -1,4 +1,6 @@
-"""A file on its way to a storage: the bytes it had when it was opened, no others."""
+"""A file on its way to a storage: the bytes it had when it was opened, no
+others.
+"""
 
 import os
 import stat
@@ -16,11 +18,14 @@ __all__ = ["FileSource", "SourceChanged", "resolve_below"]
 
 
 class SourceChanged(StorageError):
-    """The file became shorter while it was read; another attempt takes its new size."""
+    """The file became shorter while it was read; another attempt takes its new
+    size.
+    """
 
 
 class FileSource:
-    """A regular file as a readable stream of fixed size that sums what it reads.
+    """A regular file as a readable stream of fixed size that sums what it
+    reads.
 
     A log that still grows is taken at the size it had at the start. Reading is
     over when the budget is: each `read` looks at it, so that a library that
@@ -39,7 +44,8 @@ class FileSource:
     Raises
     ------
     StorageError
-        MISSINGOUTPUTFILE if there is no such file, FILEHANDLINGFAILURE if it is
+        MISSINGOUTPUTFILE if there is no such file, FILEHANDLINGFAILURE if it
+        is
         no regular file or may not be read.
     """
 
@@ -71,7 +77,9 @@ class FileSource:
 
     @property
     def sums(self) -> Checksums:
-        """Checksums of what was read; of the whole file once `sums.size == size`."""
+        """Checksums of what was read; of the whole file once `sums.size ==
+        size`.
+        """
         return self._sums
 
     def tell(self) -> int:
@@ -104,7 +112,9 @@ class FileSource:
         return data
 
     def __iter__(self) -> Iterator[bytes]:
-        """Piece by piece; without it requests rewinds no body after a redirect."""
+        """Piece by piece; without it requests rewinds no body after a
+        redirect.
+        """
         while data := self.read(BLOCK):
             yield data
 
@@ -129,7 +139,9 @@ class FileSource:
         return data
 
     def _sum(self, data: bytes) -> None:
-        """Sum what was not summed before: a resumed upload reads some bytes twice."""
+        """Sum what was not summed before: a resumed upload reads some bytes
+        twice.
+        """
         done = self._sums.size
         if self._position <= done < self._position + len(data):
             self._sums.update(data[done - self._position :])
@@ -153,7 +165,8 @@ def resolve_below(path: Path, roots: tuple[Path, ...]) -> Path:
     """Where `path` really is, if that is a regular file below one of `roots`.
 
     A payload can put a link called `payload.stdout` to the pilot's proxy or to
-    `/etc/shadow` into the folder it shares with us; such a link is not followed.
+    `/etc/shadow` into the folder it shares with us; such a link is not
+    followed.
 
     Raises
     ------

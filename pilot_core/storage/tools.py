@@ -1,4 +1,6 @@
-"""CRIC's copytools and their classes: another one is a line here and a file beside."""
+"""CRIC's copytools and their classes: another one is a line here and a file
+beside.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

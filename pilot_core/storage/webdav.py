@@ -1,4 +1,6 @@
-"""Requests to a WebDAV server, for `https.py`: what is asked, what an answer means."""
+"""Requests to a WebDAV server, for `https.py`: what is asked, what an answer
+means.
+"""
 
 import functools
 import re
@@ -94,7 +96,8 @@ class Asker:
         try:
             return call()
         except requests.exceptions.SSLError as err:
-            # A certificate that is not trusted will not be trusted in a minute.
+            # A certificate that is not trusted will not be trusted in a
+            # minute.
             final = "certificate" in str(err).lower()
             raise self._failed(err, "refused" if final else "failed", None if final else 0.0) from err
         except requests.Timeout as err:
@@ -137,7 +140,9 @@ def compare(ask: Asker, headers: Mapping[str, str], sums: Checksums, size: int) 
 
 
 def digest(headers: Mapping[str, str]) -> str:
-    """The adler32 of a `Digest: adler32=<hex>,md5=<base64>` header; or nothing."""
+    """The adler32 of a `Digest: adler32=<hex>,md5=<base64>` header; or
+    nothing.
+    """
     found = re.search(r"(?i)\badler32=([0-9a-f]{1,8})\b", headers.get("Digest", ""))
     return found[1] if found else ""
 

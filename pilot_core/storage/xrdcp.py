@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 _URL = re.compile(r"(?P<server>x?roots?://[^/@\x00-\x20]+)/+(?P<path>[^\x00-\x1f\x7f]+)")
 
-# Left to themselves the programs try to connect for eight minutes (xrootd 5.5):
-# five times, each 120 s at most. We repeat ourselves, within the budget.
+# Left to themselves the programs try to connect for eight minutes (xrootd
+# 5.5): five times, each 120 s at most. We repeat ourselves, within the budget.
 _ENVIRONMENT = ("env", "XRD_CONNECTIONRETRY=1", "XRD_CONNECTIONWINDOW=20", "XRD_STREAMERRORWINDOW=20")
 
 # Error numbers of the protocol (XProtocol.hh, XErrorCode) by what they mean.
@@ -105,7 +105,9 @@ class XrdcpTool:
         return insist(once, what=run.what, put=False, policy=self._policy, clock=self._clock, budget=budget)
 
     def public_url(self, target: str) -> str:
-        """Nowhere: browsers do not speak XRootD. Raises for what is no such URL."""
+        """Nowhere: browsers do not speak XRootD. Raises for what is no such
+        URL.
+        """
         _split(target)
         return ""
 

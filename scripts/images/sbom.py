@@ -1,4 +1,5 @@
-"""Packages on stdin to an SBOM (CycloneDX 1.5, JSON) on stdout: `sbom.py IMAGE`.
+"""Packages on stdin to an SBOM (CycloneDX 1.5, JSON) on stdout: `sbom.py
+IMAGE`.
 
 One package a line: kind (`deb` or `pypi`), name, version, architecture.
 """
@@ -10,7 +11,8 @@ from urllib.parse import quote
 
 __all__ = ["bom"]
 
-#: Package URL (purl) of each kind; the distribution is Debian's, whatever the base.
+#: Package URL (purl) of each kind; the distribution is Debian's, whatever the
+#: base.
 _PURL = {
     "deb": "pkg:deb/debian/{name}@{version}?arch={arch}",
     "pypi": "pkg:pypi/{name}@{version}",
@@ -18,7 +20,9 @@ _PURL = {
 
 
 def bom(image: str, lines: Iterable[str]) -> dict[str, object]:
-    """The document; without time or serial number: equal images give equal files."""
+    """The document; without time or serial number: equal images give equal
+    files.
+    """
     components = []
     for line in lines:
         kind, name, version, arch = line.split()

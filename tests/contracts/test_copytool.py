@@ -1,4 +1,6 @@
-"""What every copy tool promises: on the fake, a folder, emulators and real servers."""
+"""What every copy tool promises: on the fake, a folder, emulators and real
+servers.
+"""
 
 import os
 import random
@@ -39,7 +41,9 @@ CLOCK = SystemClock()
 
 @dataclass(frozen=True)
 class Place:
-    """A tool and a prefix for one test; `settings` make the same tool in a child."""
+    """A tool and a prefix for one test; `settings` make the same tool in a
+    child.
+    """
 
     tool: CopyTool
     prefix: str

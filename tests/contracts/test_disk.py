@@ -1,4 +1,6 @@
-"""The file system in memory behaves as the machine's, as far as a tail can tell."""
+"""The file system in memory behaves as the machine's, as far as a tail can
+tell.
+"""
 
 from pathlib import Path
 

@@ -19,7 +19,8 @@ from tests.fakes.images import TEST_LABEL, busybox_image
 
 Behaviour = tuple[str, Mapping[str, str]]
 
-# What a payload does, in the two languages: a shell script, and the fake's environment.
+# What a payload does, in the two languages: a shell script, and the fake's
+# environment.
 EXIT_0: Behaviour = ("true", {})
 EXIT_3 = ("exit 3", {"FAKE_EXIT": "3"})
 EXIT_255 = ("exit 255", {"FAKE_EXIT": "255"})

@@ -1,4 +1,6 @@
-"""What `Information` promises: the fake, and CRIC's documents served over real HTTP."""
+"""What `Information` promises: the fake, and CRIC's documents served over real
+HTTP.
+"""
 
 import http.server
 import json
@@ -52,7 +54,9 @@ PARSED_STORAGE = Storage(
 
 @dataclass
 class Site:
-    """A web site: path with query -> (status, body) in turn; the last one stays."""
+    """A web site: path with query -> (status, body) in turn; the last one
+    stays.
+    """
 
     pages: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)

@@ -1,7 +1,9 @@
-"""The local PanDA over real HTTP: each recorded kind of answer, faults, TLS, files.
+"""The local PanDA over real HTTP: each recorded kind of answer, faults, TLS,
+files.
 
 The pairs are in `tests/golden/panda-server/`. Where PILOT_SHARED_DATA names a
-folder with recorded exchanges of real servers, the pairs are held against them.
+folder with recorded exchanges of real servers, the pairs are held against
+them.
 """
 
 import gzip

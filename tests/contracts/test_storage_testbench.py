@@ -1,8 +1,10 @@
-"""The copytool gs against googleapis/storage-testbench and the faults that it injects.
+"""The copytool gs against googleapis/storage-testbench and the faults that it
+injects.
 
 Runs where STORAGE_TESTBENCH names its URL:
 
-    git clone https://github.com/googleapis/storage-testbench && cd storage-testbench
+    git clone https://github.com/googleapis/storage-testbench && cd
+    storage-testbench
     python -m venv venv && venv/bin/pip install .
     venv/bin/gunicorn --bind=127.0.0.1:9000 --threads=10 "testbench:run()"
 """

@@ -1,6 +1,8 @@
-"""Cloud Logging on loopback: `entries:write` with its limits, and faults on order.
+"""Cloud Logging on loopback: `entries:write` with its limits, and faults on
+order.
 
-Enforced as documented (quotas page, log_entry.proto, WriteLogEntries): 10 MiB a
+Enforced as documented (quotas page, log_entry.proto, WriteLogEntries): 10 MiB
+a
 request, 256 KiB an entry in its internal size (measured with protobuf itself),
 64 labels, log names, severities, timestamps at most a day ahead, plain JSON;
 `partialSuccess` with the indices of what was refused; `dryRun`. A reader sees
@@ -49,9 +51,11 @@ STATUS_NAMES = {
 
 @dataclass
 class Fault:
-    """What goes wrong, for `times` writes (-1: until taken away), each `every`-th.
+    """What goes wrong, for `times` writes (-1: until taken away), each
+    `every`-th.
 
-    `commit` stores the entries before anything else goes wrong; `partial` stores
+    `commit` stores the entries before anything else goes wrong; `partial`
+    stores
     every other one and answers with this google.rpc.Code for the rest.
     """
 
@@ -145,7 +149,9 @@ class CloudLogging:
         return path
 
     def write(self, body: dict[str, Any], size: int) -> dict[int, str]:
-        """Store what is good of a request; the refused entries' indices and reasons."""
+        """Store what is good of a request; the refused entries' indices and
+        reasons.
+        """
         if size > MOST_REQUEST:
             raise Refused(f"Request payload size exceeds the limit: {MOST_REQUEST} bytes.")
         unknown = set(body) - {"logName", "resource", "labels", "entries", "partialSuccess", "dryRun"}
@@ -245,7 +251,8 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    # Headers and body leave as two segments; without this each answer waits 40 ms.
+    # Headers and body leave as two segments; without this each answer waits 40
+    # ms.
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:

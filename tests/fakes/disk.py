@@ -1,4 +1,6 @@
-"""A file system in memory and the real one, each with the writer's side as well."""
+"""A file system in memory and the real one, each with the writer's side as
+well.
+"""
 
 import errno
 import itertools

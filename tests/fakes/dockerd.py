@@ -1,4 +1,6 @@
-"""A Docker daemon of a test's own, which may be restarted without harm to anybody."""
+"""A Docker daemon of a test's own, which may be restarted without harm to
+anybody.
+"""
 
 import contextlib
 import os
@@ -61,7 +63,9 @@ class OwnDaemon:
             pause.wait(0.1)
 
     def stop(self) -> None:
-        """As `systemctl stop docker` does: SIGTERM, upon which it stops its containers."""
+        """As `systemctl stop docker` does: SIGTERM, upon which it stops its
+        containers.
+        """
         process, self._process = self._process, None
         if process is None:
             return
@@ -99,4 +103,8 @@ def own_daemon() -> Iterator[OwnDaemon]:
         yield daemon
     finally:
         daemon.stop()
+        # The network namespace is pinned there, by a mount for each start.
+        pinned = ["umount", "--lazy", str(folder / "exec" / "netns" / "default")]
+        while subprocess.run(pinned, capture_output=True, timeout=10, check=False).returncode == 0:
+            pass
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,8 @@
 
 ==================  ==========================================================
 FAKE_EXIT           exit code, default 0
-FAKE_SLEEP          seconds until it ends by itself on the given clock, default 0;
+FAKE_SLEEP          seconds until it ends by itself on the given clock, default
+0;
                     `inf` for never
 FAKE_STDOUT/STDERR  text it prints at its start
 FAKE_START_FAIL     `start` fails with this text
@@ -14,8 +15,10 @@ FAKE_LOST           its end is not seen; the text says why
 FAKE_CPU_S, FAKE_RSS  what `stats` says of it
 ==================  ==========================================================
 
-`on_call(name, spec)` is called first in each call of engine and container; what
-it raises, the call raises. `calls` keeps the names in order. The order of calls
+`on_call(name, spec)` is called first in each call of engine and container;
+what
+it raises, the call raises. `calls` keeps the names in order. The order of
+calls
 is checked: `start` twice with one name, or without the image, is an error.
 """
 

@@ -16,7 +16,9 @@ from pilot_core.logship.sinks.msgpack import unpack
 
 
 class _Service:
-    """A server on a thread; entries as a reader finds them, each insert id once."""
+    """A server on a thread; entries as a reader finds them, each insert id
+    once.
+    """
 
     def __init__(self, server: socketserver.BaseServer) -> None:
         self.away = False

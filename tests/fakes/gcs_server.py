@@ -1,4 +1,5 @@
-"""A small Cloud Storage of our own: it knows generations and fails as it is told.
+"""A small Cloud Storage of our own: it knows generations and fails as it is
+told.
 
 The emulator from PyPI ignores preconditions and never fails; this one does
 both, and knows only uploads and metadata.
@@ -26,7 +27,8 @@ class Fault:
     """What happens to a request instead of, or after, its work.
 
     `kind`: `status` (answer `status`), `reset` (close the connection), `hang`
-    (say nothing until the end), `break` (take half a piece, then close), `lose`
+    (say nothing until the end), `break` (take half a piece, then close),
+    `lose`
     (do the work, then close), `corrupt` (claim another checksum).
     """
 

@@ -1,4 +1,6 @@
-"""A small WebDAV storage: PUT, GET, HEAD, MOVE, MKCOL, DELETE; fails as it is told."""
+"""A small WebDAV storage: PUT, GET, HEAD, MOVE, MKCOL, DELETE; fails as it is
+told.
+"""
 
 import contextlib
 import http.server
@@ -154,7 +156,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def https_store(certificate: Path | None = None, key: Path | None = None) -> Iterator[HttpsStore]:
-    """Serve on loopback while the block lasts; with TLS if a certificate is given."""
+    """Serve on loopback while the block lasts; with TLS if a certificate is
+    given.
+    """
     state = HttpsStore()
     handler = type("Handler", (_Handler,), {"state": state})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -162,7 +166,8 @@ def https_store(certificate: Path | None = None, key: Path | None = None) -> Ite
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
-            # The handshake in the connection's thread: a client may hang up in it.
+            # The handshake in the connection's thread: a client may hang up in
+            # it.
             server.socket = context.wrap_socket(
                 server.socket, server_side=True, do_handshake_on_connect=False
             )

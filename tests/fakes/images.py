@@ -14,7 +14,8 @@ _NAME = "pilot-test/busybox:1"
 
 
 def busybox_image() -> str:
-    """Name of an image with `/bin/sh` and its tools; built if the daemon has none.
+    """Name of an image with `/bin/sh` and its tools; built if the daemon has
+    none.
 
     Its content is Debian's `busybox-static` alone. It is left with the daemon:
     4 MB that the next test run needs again, and that another one may be using.

@@ -9,7 +9,9 @@ from pilot_core.model.queue import Queue, Storage
 
 
 class FakeInformation:
-    """Knows what it is given; `asked` lists the names in the order of the calls."""
+    """Knows what it is given; `asked` lists the names in the order of the
+    calls.
+    """
 
     def __init__(self, *, queues: Iterable[Queue] = (), storages: Iterable[Storage] = ()) -> None:
         self.queues = {queue.name: queue for queue in queues}

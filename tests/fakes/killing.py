@@ -1,4 +1,6 @@
-"""Cells of the kill matrix: one way to die, one kind of payload, and what was left."""
+"""Cells of the kill matrix: one way to die, one kind of payload, and what was
+left.
+"""
 
 import contextlib
 import os
@@ -41,13 +43,16 @@ WALLTIME_S = 3
 
 _LOOP = "echo started; while :; do sleep 1; done"
 _STUBBORN = f"trap '' TERM; {_LOOP}"
-# Its own session, no parent, no terminal, deaf: what daemon(3) and a trap make.
+# Its own session, no parent, no terminal, deaf: what daemon(3) and a trap
+# make.
 _FORKED = f'(setsid sh -c "{_STUBBORN}" >/dev/null 2>&1 &); {_LOOP}'
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A payload: where it runs (`image`, `inner` or `process`) and what it does."""
+    """A payload: where it runs (`image`, `inner` or `process`) and what it
+    does.
+    """
 
     name: str
     where: str
@@ -235,7 +240,9 @@ def _signal(number: signal.Signals) -> Callable[[Victim], float]:
 
 
 def _next_pilot(victim: Victim) -> float:
-    """SIGKILL, and then what counts: the start of the next pilot in the same place."""
+    """SIGKILL, and then what counts: the start of the next pilot in the same
+    place.
+    """
     assert victim.process is not None
     victim.process.kill()
     victim.process.wait(10)
@@ -321,7 +328,9 @@ class Cell:
 
 
 def run_cell(panda: LocalPanda, cell: Cell, folder: Path, image: str) -> Outcome:
-    """Start the payload, strike, and watch; never raises: a problem is part of the outcome."""
+    """Start the payload, strike, and watch; never raises: a problem is part of
+    the outcome.
+    """
     victim = Victim(panda, cell.kind, folder, base_url=None)
     outcome = Outcome()
     try:
@@ -372,7 +381,9 @@ def run_restart(panda: LocalPanda, daemon: OwnDaemon, folder: Path, image: str) 
 
 
 def finish(victim: Victim, outcome: Outcome, *, began: float, within_s: float) -> None:
-    """Watch until nothing is left and the server knows the end; fills in the outcome."""
+    """Watch until nothing is left and the server knows the end; fills in the
+    outcome.
+    """
     pause = threading.Event()
     # One second more than allowed, so that the table shows by how much.
     while (left := victim.remains()) and time.monotonic() < began + within_s + 1.0:

@@ -1,4 +1,6 @@
-"""The real pilot as a child process against a local PanDA: what integration tests start."""
+"""The real pilot as a child process against a local PanDA: what integration
+tests start.
+"""
 
 import os
 import signal
@@ -15,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class PilotProcess:
-    """A running pilot; `log` is its stdout, which is the worker log of the field."""
+    """A running pilot; `log` is its stdout, which is the worker log of the
+    field.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], home: Path, log: Path) -> None:
         self.process = process
@@ -57,7 +61,9 @@ def start_pilot(
     command: Sequence[str] = (sys.executable, "-m", "pilot_core"),
     queue: str = "LOCAL",
 ) -> Iterator[PilotProcess]:
-    """Start a pilot in `home`; killed at the end of the block if it still runs."""
+    """Start a pilot in `home`; killed at the end of the block if it still
+    runs.
+    """
     home.mkdir(parents=True, exist_ok=True)
     url = panda if isinstance(panda, str) else panda.url
     (home / "pilot.cfg").write_text(

@@ -17,7 +17,9 @@ __all__ = ["Pki", "make_pki"]
 
 @dataclass(frozen=True)
 class Pki:
-    """A CA, a server's certificate for 127.0.0.1, a pilot's and a user's proxy."""
+    """A CA, a server's certificate for 127.0.0.1, a pilot's and a user's
+    proxy.
+    """
 
     ca: Path
     tls: TlsFiles
@@ -54,14 +56,17 @@ def _pem(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tupl
     return certificate.public_bytes(serialization.Encoding.PEM), private
 
 
-# ProxyCertInfo with the policy "inherit all" (RFC 3820), as voms-proxy-init makes it.
+# ProxyCertInfo with the policy "inherit all" (RFC 3820), as voms-proxy-init
+# makes it.
 _PROXY_INFO = x509.UnrecognizedExtension(
     x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14"), bytes.fromhex("300c300a06082b06010505071501")
 )
 
 
 def _proxy(owner: x509.Certificate, owner_key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A grid proxy as one file: the proxy, its key, and the owner's certificate."""
+    """A grid proxy as one file: the proxy, its key, and the owner's
+    certificate.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number() >> 96
     builder = (

@@ -1,4 +1,6 @@
-"""Workers that are preempted: each phase of a pilot's life, with real processes."""
+"""Workers that are preempted: each phase of a pilot's life, with real
+processes.
+"""
 
 import contextlib
 import gzip
@@ -30,7 +32,9 @@ LIMIT_S = 40.0
 
 @contextlib.contextmanager
 def silence() -> Iterator[tuple[str, threading.Event]]:
-    """A server that accepts and never says a word: address, and whether one came."""
+    """A server that accepts and never says a word: address, and whether one
+    came.
+    """
     came = threading.Event()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -99,7 +103,9 @@ class Site:
     worker: Worker | None = None
 
     def submit(self, command: str, *, image: str = "", **more: object) -> None:
-        """A job as Rubin's come: a script in base64, or a command for an image."""
+        """A job as Rubin's come: a script in base64, or a command for an
+        image.
+        """
         trf = "" if image else f"{self.panda.url}/trf/bash-c-enc"
         self.job = self.panda.store.submit(
             make(
@@ -346,7 +352,8 @@ class Scenario:
     reach
         Brings a site into that phase.
     state
-        The job's final state at the server; empty if there is no job, or no server.
+        The job's final state at the server; empty if there is no job, or no
+        server.
     report_s
         Seconds from the signal to the final report, at most.
     says
@@ -407,7 +414,8 @@ class Measured:
     finals, code, diag
         What the server has of the job's end.
     log, shipped, uploaded
-        The worker's log: the file, what its sink got, what Harvester's readers find.
+        The worker's log: the file, what its sink got, what Harvester's readers
+        find.
     """
 
     scenario: Scenario
@@ -464,7 +472,8 @@ class Measured:
 def _finals(site: Site) -> tuple[list[tuple[str, float]], int | None, str]:
     if not site.job:
         return [], None, ""
-    # A server that was stopped has closed its store; another one reads the file.
+    # A server that was stopped has closed its store; another one reads the
+    # file.
     store = Store(site.panda.folder / "panda.sqlite", clock=site.panda.clock)
     try:
         rows = [u for u in store.updates(site.job) if u.status in ("finished", "failed")]

@@ -38,7 +38,8 @@ ARM = {
     "proc/meminfo": "MemTotal:        8000000 kB\n",
 }
 
-#: A pod's container with its own cgroup namespace: the mount's top is its limit.
+#: A pod's container with its own cgroup namespace: the mount's top is its
+#: limit.
 CGROUP_V2_POD = {
     "proc/self/cgroup": "0::/\n",
     "sys/fs/cgroup/memory.max": "3355443200\n",
@@ -53,7 +54,8 @@ CGROUP_V1_POD = {
     "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
 }
 
-#: A batch slot: limits on the way up, none at the top; v2 without a controller.
+#: A batch slot: limits on the way up, none at the top; v2 without a
+#: controller.
 HYBRID_CGROUPS = {
     "proc/self/cgroup": "9:name=systemd:/\n4:memory:/slurm/job_7/step_0\n0::/\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",

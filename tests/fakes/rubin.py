@@ -1,8 +1,12 @@
-"""A real Rubin payload for tests: an image, a repository, jobs as Rubin makes them.
+"""A real Rubin payload for tests: an image, a repository, jobs as Rubin makes
+them.
 
-The image is built from a recipe that is named from outside (PILOT_RUBIN_TOY): a
-folder with the package `lsst.toy` (an instrument, its raws, three PipelineTasks),
-pins, and the build script of an image that looks to a job like an `lsst_distrib`.
+The image is built from a recipe that is named from outside (PILOT_RUBIN_TOY):
+a
+folder with the package `lsst.toy` (an instrument, its raws, three
+PipelineTasks),
+pins, and the build script of an image that looks to a job like an
+`lsst_distrib`.
 """
 
 import base64
@@ -98,7 +102,9 @@ def build_image(recipe: Path) -> str:
 
 
 def make_data(folder: Path) -> RubinData:
-    """A fresh repository in `folder`, made by the payload's own software; 10 s."""
+    """A fresh repository in `folder`, made by the payload's own software; 10
+    s.
+    """
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     container = ["docker", "run", "--rm", "-i", "--label", LABEL, "-v", f"{folder}:{folder}", IMAGE]
@@ -107,7 +113,9 @@ def make_data(folder: Path) -> RubinData:
 
 
 def remove_data(data: RubinData) -> None:
-    """Take the repository away: as root in a container, since the payload owns it."""
+    """Take the repository away: as root in a container, since the payload owns
+    it.
+    """
     parent = data.folder.parent
     container = ["docker", "run", "--rm", "--user", "0", "--label", LABEL, "-v", f"{parent}:{parent}", IMAGE]
     _run([*container, "rm", "-rf", str(data.folder)], timeout_s=60)
@@ -136,7 +144,8 @@ def runner_command(data: RubinData, task: str, *, environment: Mapping[str, str]
         "@HEX@": binascii.hexlify(quantum.encode()).decode(),
         "@PSEUDO@": f"{data.quanta[task]}_{task}_1+qgraphNodeId:{data.quanta[task]}",
     }
-    # Continued lines start with a blank; the plug-in's YAML folds them as well.
+    # Continued lines start with a blank; the plug-in's YAML folds them as
+    # well.
     text = _RUNNER.replace("\n ", " ")
     for place, value in values.items():
         text = text.replace(place, value)

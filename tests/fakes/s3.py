@@ -1,4 +1,6 @@
-"""S3: moto's server in a process of its own, and a service that fails as it is told."""
+"""S3: moto's server in a process of its own, and a service that fails as it is
+told.
+"""
 
 import contextlib
 import http.server
@@ -44,7 +46,9 @@ def make_bucket(url: str, name: str = BUCKET) -> None:
 
 @contextlib.contextmanager
 def moto(folder: Path, *, start_s: float = 30.0) -> Iterator[str]:
-    """Run moto's server with one empty bucket while the block lasts; yields its URL."""
+    """Run moto's server with one empty bucket while the block lasts; yields
+    its URL.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     said = folder / "moto.log"
@@ -92,7 +96,9 @@ def credentials(folder: Path, text: str = CREDENTIALS) -> Iterator[None]:
 
 @dataclass
 class Refusal:
-    """An answer of the failing service; `off_s`: how far its clock is ahead of ours."""
+    """An answer of the failing service; `off_s`: how far its clock is ahead of
+    ours.
+    """
 
     status: int
     code: str
@@ -102,7 +108,9 @@ class Refusal:
 
 @dataclass
 class FailingS3:
-    """A service that takes what it is sent and answers with `refusals` in turn."""
+    """A service that takes what it is sent and answers with `refusals` in
+    turn.
+    """
 
     url: str = ""
     refusals: list[Refusal] = field(default_factory=list)

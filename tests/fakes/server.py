@@ -1,4 +1,6 @@
-"""A PanDA server without HTTP, with the real one's rules for the states of a job."""
+"""A PanDA server without HTTP, with the real one's rules for the states of a
+job.
+"""
 
 import threading
 import time

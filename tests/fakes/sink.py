@@ -1,4 +1,6 @@
-"""A log service in memory: stores what it takes, and says what it is told to say."""
+"""A log service in memory: stores what it takes, and says what it is told to
+say.
+"""
 
 from collections.abc import Callable, Sequence
 

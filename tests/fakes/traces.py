@@ -1,4 +1,6 @@
-"""A job's processes and containers on this node, found without the pilot's help."""
+"""A job's processes and containers on this node, found without the pilot's
+help.
+"""
 
 import contextlib
 from pathlib import Path
@@ -36,7 +38,9 @@ class Traces:
         return f"export {VARIABLE}={self._token.decode()}; "
 
     def processes(self) -> list[str]:
-        """Living processes of the job, inside containers and out: pid and command line."""
+        """Living processes of the job, inside containers and out: pid and
+        command line.
+        """
         found = []
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
@@ -50,7 +54,9 @@ class Traces:
         return found
 
     def containers(self, job: int) -> list[str]:
-        """Containers of the job in any state; an absent daemon has none to show."""
+        """Containers of the job in any state; an absent daemon has none to
+        show.
+        """
         client = docker.APIClient(base_url=self._base_url, timeout=20)
         try:
             rows: list[dict[str, Any]] = client.containers(all=True)

@@ -1,4 +1,5 @@
-"""Time for many threads: it stands still while one works, and jumps when all wait.
+"""Time for many threads: it stands still while one works, and jumps when all
+wait.
 
 A wait of half an hour then costs a millisecond, whatever the number of
 threads, and no allowance of time runs out because the machine is busy: real

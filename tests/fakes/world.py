@@ -1,4 +1,5 @@
-"""The whole pilot in memory: real wiring and threads, fakes where it touches the world.
+"""The whole pilot in memory: real wiring and threads, fakes where it touches
+the world.
 
 A `World` holds what outlives a pilot (server, engine, queue and storage data,
 stored files, log records) and the clock; `run` lets one pilot live in it to
@@ -62,6 +63,8 @@ from tests.fakes.virtual_clock import ClockInbox, VirtualClock
 __all__ = ["IMAGE", "Twist", "World"]
 
 QUEUE = "WORLD"
+#: What every input file holds.
+INPUT = b"stars"
 IMAGE = "registry.invalid/stack:w_2026"
 
 
@@ -74,7 +77,8 @@ class Twist:
     at
         `Contract.method`, or `Contract.method:detail`.
     do
-        A key of `World.deeds`: fail, refuse, kill, command, signal, drain, wait, break.
+        A key of `World.deeds`: fail, refuse, kill, command, signal, drain,
+        wait, break.
     value
         Text of a command, number of a signal, seconds of a wait.
     after, times
@@ -124,7 +128,8 @@ class World:
     queue
         Fields of `model.queue.Queue` that differ.
     settings
-        Fields of the settings that differ, by part: `{"heartbeat": {"period_s": 5}}`.
+        Fields of the settings that differ, by part: `{"heartbeat":
+        {"period_s": 5}}`.
     twists
         What happens.
     base_urls
@@ -175,7 +180,9 @@ class World:
         return self.codes[-1]
 
     def happen(self, call: str, detail: str = "") -> None:
-        """A call has come in; called first by each fake, in the caller's thread."""
+        """A call has come in; called first by each fake, in the caller's
+        thread.
+        """
         with self._lock:
             self.moments[call] += 1
             names = (call, f"{call}:{detail}")
@@ -188,7 +195,9 @@ class World:
         return Ledger(self.home).held()
 
     def bury(self) -> None:
-        """Make the ledger's writer a dead process: the next pilot is another one."""
+        """Make the ledger's writer a dead process: the next pilot is another
+        one.
+        """
         path = self.home / FILE_NAME
         document = json.loads(path.read_text())
         document["held"]["pid_ticks"] = 1
@@ -233,7 +242,13 @@ def _throw(error: Exception) -> None:
 
 
 def _queue(changes: Mapping[str, Any]) -> Queue:
-    queue = Queue(name=QUEUE, resource=QUEUE, copytools={"pl": ("gs",)}, storages={"pl": ("WORLD_LOGS",)})
+    tools, names = ("gs",), ("WORLD_LOGS",)
+    queue = Queue(
+        name=QUEUE,
+        resource=QUEUE,
+        copytools={"pl": tools, "pr": tools},
+        storages={"pl": names, "pr": names},
+    )
     return replace(queue, **changes)
 
 
@@ -377,7 +392,7 @@ class WorldInformation(FakeInformation):
 
     def __init__(self, world: World, queue: Queue) -> None:
         place = Protocol(endpoint="gs://world-logs", path="/logs")
-        storage = Storage("WORLD_LOGS", type="OS_LOGS", protocols={"pl": (place,)})
+        storage = Storage("WORLD_LOGS", type="OS_LOGS", protocols={"pl": (place,), "pr": (place,)})
         super().__init__(queues=[queue], storages=[storage])
         self._world = world
 
@@ -412,7 +427,8 @@ class WorldTool(FakeTool):
         return super().put(source, target, budget=budget, content_type=content_type, progress=progress)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
-        self._world.happen("CopyTool.get", target.name)
+        self._world.happen("CopyTool.get", source.rsplit("/", 1)[1])
+        self.objects.setdefault(source, INPUT)
         return super().get(source, target, budget=budget, progress=progress)
 
 

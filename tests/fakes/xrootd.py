@@ -32,7 +32,8 @@ class Xrootd:
 @contextlib.contextmanager
 def xrootd(*, checksums: bool = True, start_s: float = 20.0) -> Iterator[Xrootd]:
     """Run a server while the block lasts."""
-    # Not below pytest's folder: the server drops root's rights and must get there.
+    # Not below pytest's folder: the server drops root's rights and must get
+    # there.
     folder = Path(tempfile.mkdtemp(prefix="xrd-"))
     data, admin, port = folder / "data", folder / "admin", free_port()
     data.mkdir()

@@ -1,4 +1,5 @@
-"""Every call of every contract fails in turn, once and for good: no job is lost by it.
+"""Every call of every contract fails in turn, once and for good: no job is
+lost by it.
 
 The list is made from the contracts, so that a new method is in it by itself.
 """
@@ -38,12 +39,18 @@ SILENT = {
     "CopyTool.public_url",
     "Sink.close",
 }
-#: The starter's call; and Rubin's payloads fetch their own input.
-NOT_OURS = {"Server.upload_worker_log", "CopyTool.get"}
+#: The starter's call.
+NOT_OURS = {"Server.upload_worker_log"}
 
-#: The payload runs until it is stopped for its walltime, so that `stop` is called too.
+INPUTS = {
+    "inFiles": "a.fits", "GUID": "g", "fsize": "5", "checksum": "NULL", "scopeIn": "lsst",
+    "ddmEndPointIn": "WORLD_LOGS", "realDatasetsIn": "images", "prodDBlockToken": "NULL",
+}  # fmt: skip
+
+#: The payload runs until it is stopped for its walltime, so that `stop` is
+#: called too.
 LONG = {"payload": {"FAKE_SLEEP": "inf", "FAKE_STDOUT": "hello\n"}, "maxWalltime": 300}
-SHORT = {"payload": {"FAKE_SLEEP": "90", "FAKE_STDOUT": "hello\n"}}
+SHORT = {**INPUTS, "payload": {"FAKE_SLEEP": "90", "FAKE_STDOUT": "hello\n"}}
 REALTIME = {"realtime": {"enabled": True, "interval_s": 10.0}}
 
 
@@ -87,7 +94,9 @@ def test_a_call_fails(call: str, times: int, tmp_path: Path, caplog: pytest.LogC
     ],
 )
 def test_a_defect_in_a_call(call: str, tmp_path: Path) -> None:
-    """What no contract foresees may cost the pilot its life, but no job its report."""
+    """What no contract foresees may cost the pilot its life, but no job its
+    report.
+    """
     before = set(threading.enumerate())
     world = live(tmp_path, call, "break", 0)
     assert world.moments[call], "the pilot did not get so far"

@@ -1,4 +1,5 @@
-"""A defect in the main thread: no payload stays behind, and the server hears of the job.
+"""A defect in the main thread: no payload stays behind, and the server hears
+of the job.
 
 And whatever else of the world is broken, a killed pilot keeps to its time.
 """

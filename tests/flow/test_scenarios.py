@@ -5,7 +5,8 @@
 `job.json`: `jobs` (keys of a definition; `payload` for the engine's fake),
 `queue`, `settings`, `twists`, `lives` (pilots one after the other, 1 if
 missing), `rest` (seconds until a call that was given up comes back), `pushed`
-(text of pandaJobData.out, or `#JOB` for the first job), `transformations` (path
+(text of pandaJobData.out, or `#JOB` for the first job), `transformations`
+(path
 to status and text, served over HTTP;
 `#URL` stands for where). `expected.json`: see `look`.
 """

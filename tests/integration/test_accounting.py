@@ -1,4 +1,6 @@
-"""CPU time and memory of a container as the server hears them, beside the kernel's count."""
+"""CPU time and memory of a container as the server hears them, beside the
+kernel's count.
+"""
 
 import contextlib
 import subprocess
@@ -94,7 +96,8 @@ def test_final_report_agrees_with_the_kernel(
     assert kernel.cpu_s == pytest.approx(BURNED_S, rel=0.1)
     assert told["cpu_consumption_time"] == pytest.approx(kernel.cpu_s, rel=0.05)
     assert kernel.rss_kb > 180_000
-    # `docker run` is a process of the payload, too, and not in the container's cgroup.
+    # `docker run` is a process of the payload, too, and not in the container's
+    # cgroup.
     client_kb = CLIENT_KB if submit is inner_job else 0
     for key in ("max_rss", "max_pss"):
         assert 0.95 * kernel.rss_kb <= told[key] <= 1.05 * kernel.rss_kb + client_kb

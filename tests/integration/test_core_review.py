@@ -1,4 +1,6 @@
-"""What goes wrong at 3 a.m.: kills at the wrong moment, hanging servers, hostile payloads, two of a kind."""
+"""What goes wrong at 3 a.m.: kills at the wrong moment, hanging servers,
+hostile payloads, two of a kind.
+"""
 
 import json
 import shlex
@@ -55,7 +57,9 @@ def stage(home: Path) -> str:
 
 
 def seconds_to_end(pilot: PilotProcess, number: signal.Signals = signal.SIGTERM) -> float:
-    """Send a signal; seconds until the pilot is gone with the signal's exit code."""
+    """Send a signal; seconds until the pilot is gone with the signal's exit
+    code.
+    """
     began = time.monotonic()
     pilot.signal(number)
     assert pilot.wait(40) == 128 + number, pilot.text()[-3000:]
@@ -102,7 +106,9 @@ def test_a_signal_while_a_heartbeat_hangs(panda: LocalPanda, tmp_path: Path) -> 
 
 
 def test_a_signal_while_the_wrap_up_hangs(panda: LocalPanda, tmp_path: Path) -> None:
-    """The report comes at once, and what could not be stored before it is stored after it."""
+    """The report comes at once, and what could not be stored before it is
+    stored after it.
+    """
     home = tmp_path / "home"
     job = submit(panda, 'echo \'{"message": "x"}\' > payload-log.json')
     with socket.create_server(("127.0.0.1", 0)) as deaf:

@@ -1,4 +1,6 @@
-"""The Docker engine and its neighbours on a real daemon: what goes wrong on nodes."""
+"""The Docker engine and its neighbours on a real daemon: what goes wrong on
+nodes.
+"""
 
 import os
 import shutil
@@ -136,7 +138,8 @@ def test_limits_reach_the_kernel(bench: Bench) -> None:
 
 
 def test_output_is_complete_raw_and_in_order(bench: Bench) -> None:
-    # 300 kB without a line end, half a UTF-8 character, NULs, then 5 MB on one line.
+    # 300 kB without a line end, half a UTF-8 character, NULs, then 5 MB on one
+    # line.
     script = (
         "head -c 300000 /dev/zero | tr '\\0' x; printf '\\303'; printf 'a\\0b' >&2;"
         "head -c 5000000 /dev/zero | tr '\\0' y; echo end"
@@ -188,7 +191,8 @@ def test_first_process_ignoring_sigterm_is_killed(bench: Bench, init: bool) -> N
 
 
 def test_first_process_without_a_handler_hears_with_init(bench: Bench) -> None:
-    # Without an init a plain shell as process 1 is deaf: the trap of `docker run`.
+    # Without an init a plain shell as process 1 is deaf: the trap of `docker
+    # run`.
     container = bench.start("echo up; sleep 100; echo not here")
     bench.up()
     begun = time.monotonic()
@@ -368,7 +372,8 @@ def test_a_daemon_that_stops_answering_costs_bounded_time(bench: Bench) -> None:
 
 
 # Seen once in ten runs: a socket left to the garbage collector after the cut,
-# ours, the SDK's or this proxy's. It costs a warning, which would fail the test.
+# ours, the SDK's or this proxy's. It costs a warning, which would fail the
+# test.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cut_stream_is_taken_up_again(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -431,7 +436,9 @@ class Proxy:
         self._frozen.set()
 
     def cut(self) -> None:
-        """Close every connection, as a daemon does that is restarted; take new ones."""
+        """Close every connection, as a daemon does that is restarted; take new
+        ones.
+        """
         self._cut.set()
         threading.Event().wait(0.3)
         self._cut.clear()
@@ -566,7 +573,8 @@ def test_a_container_past_the_shim_is_found_by_its_mount(companions: CompanionBe
 
 
 def test_another_payload_s_container_is_left_alone(companions: CompanionBench) -> None:
-    # It mounts our folder's neighbour, and one that is labelled mounts even ours.
+    # It mounts our folder's neighbour, and one that is labelled mounts even
+    # ours.
     other = companions.engine.start(
         companions.spec("exec sleep 100", mounts=(Mount(str(companions.shared), "/x"),))
     )

@@ -1,4 +1,6 @@
-"""The image as a pod runs it: an outer container with the node's Docker socket."""
+"""The image as a pod runs it: an outer container with the node's Docker
+socket.
+"""
 
 import contextlib
 import json
@@ -31,7 +33,9 @@ def docker(*arguments: str, timeout_s: float = 60.0) -> "subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def images() -> None:
-    """Both images, of this tree: what has not changed comes from Docker's cache."""
+    """Both images, of this tree: what has not changed comes from Docker's
+    cache.
+    """
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     for command in (
         [str(ROOT / "scripts/images/pilot.sh"), PILOT],
@@ -63,7 +67,9 @@ def panda(tmp_path: Path) -> Iterator[LocalPanda]:
 
 @dataclass
 class Pod:
-    """One outer container: `pilotdir` is its emptyDir, `shared` the node's folder."""
+    """One outer container: `pilotdir` is its emptyDir, `shared` the node's
+    folder.
+    """
 
     panda: LocalPanda
     pilotdir: Path
@@ -152,7 +158,9 @@ def running(pod: Pod) -> Iterator[Pod]:
 
 
 def of_job(job: int, shared: Path) -> list[str]:
-    """Containers that have a job's folder mounted; the pod itself has its parent."""
+    """Containers that have a job's folder mounted; the pod itself has its
+    parent.
+    """
     return docker("ps", "-aq", "--filter", f"volume={shared / str(job)}").stdout.split()
 
 
@@ -213,7 +221,8 @@ def test_a_removed_pod_s_payload_goes_with_the_next_pod(
         assert json.loads(pod.exec("pilot-starter", "status").stdout)["job"]["PandaID"] == job
         assert docker("rm", "--force", pod.name).returncode == 0
     assert of_job(job, shared), "the test must leave a payload behind"
-    # As in Kubernetes: the next pod has the node's folder, and an emptyDir of its own.
+    # As in Kubernetes: the next pod has the node's folder, and an emptyDir of
+    # its own.
     with running(Pod(panda, tmp_path / "second", shared)) as pod:
         assert pod.wait() == 0, pod.logs()
     assert of_job(job, shared) == []

@@ -1,4 +1,5 @@
-"""The kill matrix on a real Docker engine: however a pilot ends, nothing of its job stays.
+"""The kill matrix on a real Docker engine: however a pilot ends, nothing of
+its job stays.
 
 The cells run side by side, a few at a time, before the first test; each test
 looks at one of them. `pytest -s` prints the table of `docs/kill-matrix.md`.
@@ -41,7 +42,9 @@ def asked_for(request: pytest.FixtureRequest, cells: list[Cell]) -> list[Cell]:
 
 
 def restarted(panda: LocalPanda, folder: Path, image: str) -> Mapping[Cell, Outcome]:
-    """The cells of the restarted daemon; why not, if there can be no second daemon here."""
+    """The cells of the restarted daemon; why not, if there can be no second
+    daemon here.
+    """
     try:
         with own_daemon() as daemon:
             return run_restart(panda, daemon, folder, image)
@@ -87,7 +90,9 @@ def test_nothing_is_left(outcomes: dict[Cell, Outcome], cell: Cell) -> None:
 
 @pytest.mark.parametrize("where", ["image", "process"])
 def test_neighbour_keeps_container_image_and_processes(tmp_path: Path, where: str) -> None:
-    """One pilot of two is killed and a third cleans up after it, all with one shared folder."""
+    """One pilot of two is killed and a third cleans up after it, all with one
+    shared folder.
+    """
     image = f"pilot-test/neighbour-{where}:1"
     subprocess.run(["docker", "tag", busybox_image(), image], check=True, timeout=30)
     shared = tmp_path / "shared"

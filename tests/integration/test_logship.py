@@ -1,4 +1,6 @@
-"""Threads, sockets and signals: log files shipped to Cloud Logging on loopback."""
+"""Threads, sockets and signals: log files shipped to Cloud Logging on
+loopback.
+"""
 
 import contextlib
 import gzip
@@ -293,7 +295,9 @@ REAL = ("current.json", "2022.json", "big.json.gz")
 @pytest.mark.skipif(not SHARED, reason="PILOT_SHARED_DATA names no folder with real payload logs")
 @pytest.mark.parametrize("name", REAL)
 def test_real_logs_arrive_whole_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Credentials, token and project by Google's own library; every kind of failure."""
+    """Credentials, token and project by Google's own library; every kind of
+    failure.
+    """
     raw = (Path(SHARED) / "payload-log" / name).read_bytes()
     data = gzip.decompress(raw) if name.endswith(".gz") else raw
     records = [json.loads(x) for x in data.split(b"\n") if x]
@@ -330,7 +334,9 @@ def test_real_logs_arrive_whole_and_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def _joined(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The users' records again: parts put together, the pilot's fields taken off."""
+    """The users' records again: parts put together, the pilot's fields taken
+    off.
+    """
     ours = {*CONTEXT.fields(), "PilotTimeStamp"}
     whole: list[dict[str, Any]] = []
     last = ""

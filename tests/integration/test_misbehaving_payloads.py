@@ -1,4 +1,6 @@
-"""Payloads that harm their node: each gets its code, and the pilot takes the next job."""
+"""Payloads that harm their node: each gets its code, and the pilot takes the
+next job.
+"""
 
 import contextlib
 import os
@@ -98,7 +100,8 @@ CASES = (
         ini="looping_limit_default: 12",
     ),
     Case(
-        # 5 GB of 2 GiB are 5 MB of 2 MiB here; `test_a_gigabyte` prints in earnest.
+        # 5 GB of 2 GiB are 5 MB of 2 MiB here; `test_a_gigabyte` prints in
+        # earnest.
         "floods stderr",
         "yes 'a line of nonsense' | head -c 5000000 >&2; sleep 600",
         1106,
@@ -227,8 +230,13 @@ def resident_peak_kb(pid: int) -> int:
 
 
 def kept_by_daemon(client: docker.APIClient, container: str) -> int:
-    """Bytes the daemon keeps beside a container's file system; -1 if not ours to see."""
+    """Bytes the daemon keeps beside a container's file system; -1 if not ours
+    to see.
+    """
     folder = Path(client.info()["DockerRootDir"]) / "containers" / container
     if not folder.is_dir():
         return -1
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except FileNotFoundError:
+        return -1  # removed while we looked

@@ -1,4 +1,6 @@
-"""The whole pilot as a process, over real HTTP, with payloads as plain processes."""
+"""The whole pilot as a process, over real HTTP, with payloads as plain
+processes.
+"""
 
 import json
 import os
@@ -26,7 +28,9 @@ def panda(tmp_path: Path) -> Iterator[LocalPanda]:
 
 
 def submit(panda: LocalPanda, command: str, **more: object) -> int:
-    """A job that runs `command` with bash the way Rubin's jobs come: base64 for `bash-c-enc`."""
+    """A job that runs `command` with bash the way Rubin's jobs come: base64
+    for `bash-c-enc`.
+    """
     return panda.store.submit(
         make(transformation=f"{panda.url}/trf/bash-c-enc", parameters=command, encode=True, **more)
     )

@@ -1,4 +1,6 @@
-"""The whole pilot on a real Docker engine: both ways a Rubin payload comes, and every way it ends."""
+"""The whole pilot on a real Docker engine: both ways a Rubin payload comes,
+and every way it ends.
+"""
 
 import json
 import signal
@@ -30,7 +32,9 @@ def image() -> str:
 
 
 def containers(job: int, shared: Path) -> list[str]:
-    """Everything of a job that the daemon still knows, by our label or by the folder it mounts."""
+    """Everything of a job that the daemon still knows, by our label or by the
+    folder it mounts.
+    """
     found: set[str] = set()
     for condition in (f"label={LABEL}job={job}", f"volume={shared / str(job)}"):
         done = subprocess.run(
@@ -45,9 +49,11 @@ def containers(job: int, shared: Path) -> list[str]:
 
 
 def runner(image: str, script: str) -> str:
-    """The way Rubin's runner command starts its inner container, from a script beside the pilot.
+    """The way Rubin's runner command starts its inner container, from a script
+    beside the pilot.
 
-    Without its `--privileged`, which asks for more than a test machine's root may have.
+    Without its `--privileged`, which asks for more than a test machine's root
+    may have.
     """
     return (
         "logDir=$SHARED/${PANDAID}; mkdir -p $logDir; logFile=$logDir/${REALTIME_LOGFILES}; touch $logFile; "
@@ -71,7 +77,8 @@ def stored(panda: LocalPanda, job: int, name: str) -> Path:
 def test_image_job(panda: LocalPanda, tmp_path: Path, image: str) -> None:
     home = tmp_path / "home"
     target = tmp_path / "records.jsonl"
-    lines = r"""i=0; while [ $i -lt 100 ]; do echo "{\"message\": \"n$i\"}" >> payload-log.json; i=$((i+1)); done"""
+    line = r"""echo "{\"message\": \"n$i\"}" >> payload-log.json"""
+    lines = f"i=0; while [ $i -lt 100 ]; do {line}; i=$((i+1)); done"
     job = panda.store.submit(
         make(image=image, parameters=f"{lines}; echo out; echo err >&2; pwd; env > env.txt; exit 3")
     )
@@ -167,7 +174,9 @@ def test_what_a_killed_pilot_left_goes_with_the_next_one(
 
 
 def test_two_pilots_on_one_node(panda: LocalPanda, tmp_path: Path, image: str) -> None:
-    """Killing one, and starting a third that cleans up, leaves the other's container alone."""
+    """Killing one, and starting a third that cleans up, leaves the other's
+    container alone.
+    """
     shared = ("--shared-root", str(tmp_path / "shared"))
     first = panda.store.submit(make(image=image, parameters=STUBBORN))
     with start_pilot(panda, tmp_path / "one", *shared) as one:

@@ -45,7 +45,9 @@ def outputs(names: list[str]) -> dict[str, object]:
 
 def test_200_outputs_are_stored_and_reported(panda: LocalPanda, tmp_path: Path) -> None:
     names = [f"out.{n:03}.dat" for n in range(200)]
-    job = submit(panda, "for n in $(seq -f %03g 0 199); do echo content $n > out.$n.dat; done", **outputs(names))
+    job = submit(
+        panda, "for n in $(seq -f %03g 0 199); do echo content $n > out.$n.dat; done", **outputs(names)
+    )
     with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
         assert pilot.wait() == 0
     row = panda.store.job(job)

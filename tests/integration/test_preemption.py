@@ -1,4 +1,6 @@
-"""SIGTERM to the starter in each phase: what the server hears, and what is left."""
+"""SIGTERM to the starter in each phase: what the server hears, and what is
+left.
+"""
 
 from pathlib import Path
 

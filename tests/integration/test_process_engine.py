@@ -1,4 +1,6 @@
-"""The process engine on real processes: those that run away, and what they use."""
+"""The process engine on real processes: those that run away, and what they
+use.
+"""
 
 import os
 import subprocess
@@ -125,7 +127,8 @@ def test_the_end_of_the_first_process_is_the_end_of_all(bench: Bench, script: st
 
 
 def test_children_have_the_grace_too(bench: Bench) -> None:
-    # The shell dies of SIGTERM at once; its child needs a moment to save its work.
+    # The shell dies of SIGTERM at once; its child needs a moment to save its
+    # work.
     child = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; while :; do sleep 0.02; done"
     container = bench.start(f'bash -c "{child}" & wait')
     until(lambda: b"up" in bench.stdout.read_bytes())
@@ -177,7 +180,8 @@ def test_the_pilot_s_death_leaves_it_to_be_found(bench: Bench) -> None:
 
 
 def test_cpu_time_is_the_kernel_s(bench: Bench) -> None:
-    # Burnt by a child that is waited for, and then some by another that still runs.
+    # Burnt by a child that is waited for, and then some by another that still
+    # runs.
     burn = "import time\nwhile time.process_time() < 0.6: pass"
     stay = f'{burn}\nprint("up", flush=True)\ntime.sleep(99)'
     container = bench.start(f"{sys.executable} -c '{burn}'; {sys.executable} -c '{stay}'")

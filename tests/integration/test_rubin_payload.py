@@ -1,6 +1,8 @@
-"""A real `pipetask` in an inner container: from job definition to logs in the bucket.
+"""A real `pipetask` in an inner container: from job definition to logs in the
+bucket.
 
-The payload is called as Rubin's runner command calls it (see `tests/fakes/rubin.py`);
+The payload is called as Rubin's runner command calls it (see
+`tests/fakes/rubin.py`);
 the pilot is a process of its own, with the options a Rubin worker gives it.
 """
 
@@ -34,7 +36,8 @@ QUEUE = "DOMA_LSST_GOOGLE_TEST"
 LOGNAME = "Panda-RubinLog"
 RECIPE = os.environ.get("PILOT_RUBIN_TOY", "")
 
-#: Of a record of lsst.daf.butler; whatever is added on the way has other names.
+#: Of a record of lsst.daf.butler; whatever is added on the way has other
+#: names.
 FIELDS = (
     *("name", "asctime", "message", "levelno", "levelname", "filename", "pathname"),
     *("lineno", "funcName", "process", "processName", "exc_info", "MDC"),
@@ -46,7 +49,9 @@ SEVERITIES = {"VERBOSE": "DEBUG", "INFO": "INFO", "WARNING": "WARNING", "ERROR":
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rubin.RubinData]:
-    """A repository with one raw and its graph: a quantum for each test, in order."""
+    """A repository with one raw and its graph: a quantum for each test, in
+    order.
+    """
     if not RECIPE:
         pytest.skip("PILOT_RUBIN_TOY does not name the recipe of a Rubin payload's image")
     rubin.build_image(Path(RECIPE))
@@ -112,7 +117,9 @@ def run_job(
     sink: str,
     bucket: str,
 ) -> JobRow:
-    """Submit a job, run a pilot for it; the job as the server sees it afterwards."""
+    """Submit a job, run a pilot for it; the job as the server sees it
+    afterwards.
+    """
     number = panda.store.submit({**definition, "computingSite": QUEUE})
     folder.mkdir()
     run_pilot(panda, folder, sink=sink, bucket=bucket)
@@ -121,14 +128,18 @@ def run_job(
 
 
 def lines_of(panda_id: int) -> list[str]:
-    """What `pipetask` wrote, from the folder on the node. Only `\\n` ends a line."""
+    """What `pipetask` wrote, from the folder on the node. Only `\\n` ends a
+    line.
+    """
     text = Path("/tmp/panda", str(panda_id), "payload-log.json").read_text(encoding="utf-8")
     assert text.endswith("\n")
     return text.split("\n")[:-1]
 
 
 def identity(record: Mapping[str, object]) -> str:
-    """A record as `pipetask` wrote it, in one form whatever was added on the way."""
+    """A record as `pipetask` wrote it, in one form whatever was added on the
+    way.
+    """
     return json.dumps({name: record[name] for name in FIELDS if name in record}, sort_keys=True)
 
 
@@ -203,7 +214,8 @@ def test_a_quantum_that_fails_fails_the_job_and_loses_no_record(
 
     job = run_job(panda, tmp_path / "pilot", definition, sink=f"file;{shipped}", bucket=bucket)
 
-    # pipetask's own, through decoder, prmon, bash, docker run and transformation.
+    # pipetask's own, through decoder, prmon, bash, docker run and
+    # transformation.
     assert (job.status, job.exit_code) == ("failed", 1)
     assert job.pilot_error[0] != 0
     written = lines_of(panda_id)

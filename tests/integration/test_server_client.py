@@ -1,4 +1,6 @@
-"""The client against servers that misbehave: what is repeated, and when it ends."""
+"""The client against servers that misbehave: what is repeated, and when it
+ends.
+"""
 
 import contextlib
 import logging
@@ -336,7 +338,9 @@ def test_no_answer_outlives_the_budget(answer: Callable[[socket.socket, threadin
 
 
 def test_a_budget_that_is_shortened_ends_a_request_under_way() -> None:
-    """SIGTERM comes while the server thinks: the time is needed for the last word."""
+    """SIGTERM comes while the server thinks: the time is needed for the last
+    word.
+    """
     whole = budget(600.0)
     with raw_server(SLOW["silence"]) as url, client(url, SystemClock()) as server, Scope("signal") as scope:
 
@@ -412,7 +416,9 @@ def test_headers(panda: LocalPanda) -> None:
 
 
 def test_one_connection_serves_many_requests() -> None:
-    """And a new one is made after a rest: a NAT may have forgotten the old one."""
+    """And a new one is made after a rest: a NAT may have forgotten the old
+    one.
+    """
     connections = 0
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
@@ -593,7 +599,9 @@ def test_a_server_under_another_name_is_not_talked_to(secure: LocalPanda, pki: P
 
 
 def test_a_directory_of_authorities(secure: LocalPanda, pki: Pki, tmp_path: Path) -> None:
-    """The grid's way: files named by the hash of the subject, `openssl rehash`."""
+    """The grid's way: files named by the hash of the subject, `openssl
+    rehash`.
+    """
     folder = tmp_path / "certificates"
     folder.mkdir()
     (folder / "ca.pem").write_bytes(pki.ca.read_bytes())

@@ -161,7 +161,8 @@ def test_as_process_1_it_reaps_forwards_and_passes_the_code_on(starter: Starter)
         int(pid)
         for pid in subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(starter.process.pid)]).split()
     ]
-    # A process that loses its parent becomes process 1's, and must not stay a zombie.
+    # A process that loses its parent becomes process 1's, and must not stay a
+    # zombie.
     subprocess.run(
         ["nsenter", "-t", str(inner), "-p", "-m", "sh", "-c", "(sleep 0.2 &) ; exit 0"],
         check=True,

@@ -1,4 +1,6 @@
-"""The pilot is killed while it has a job: what server, storage and node have of it."""
+"""The pilot is killed while it has a job: what server, storage and node have
+of it.
+"""
 
 import json
 import os

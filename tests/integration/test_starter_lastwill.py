@@ -1,4 +1,6 @@
-"""The pilot dies: what server, log service and cache hear of it from the starter."""
+"""The pilot dies: what server, log service and cache hear of it from the
+starter.
+"""
 
 import gzip
 import json
@@ -41,9 +43,7 @@ def ledger(starter: Starter, *, state: JobState = JobState.RUNNING) -> None:
     folder = starter.tmp / "ledger"
     folder.mkdir()
     report = JobReport(panda_id=4711, attempt=2, state=state, site="TEST_SITE", node=Node(name="node-1"))
-    Ledger(folder).take(
-        report, work=folder, shared=folder, labels={"panda.id": "4711"}
-    )
+    Ledger(folder).take(report, work=folder, shared=folder, labels={"panda.id": "4711"})
     starter.env["FAKE_LEDGER"] = str(folder / FILE_NAME)
 
 

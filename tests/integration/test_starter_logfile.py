@@ -47,7 +47,8 @@ def test_own_lines_wait_for_the_end_of_a_line(tmp_path: Path) -> None:
         os.write(child, b"line\nnext\n")
         os.close(child)
         assert log.settle(5.0)
-        # After this line or the next, whichever the writer saw first; never within one.
+        # After this line or the next, whichever the writer saw first; never
+        # within one.
         assert path.read_bytes() in (b"half a line\nours\nnext\n", b"half a line\nnext\nours\n")
 
 

@@ -1,4 +1,6 @@
-"""`pilot3.tar.gz`: made, fetched over HTTP, started as wrappers in the field do."""
+"""`pilot3.tar.gz`: made, fetched over HTTP, started as wrappers in the field
+do.
+"""
 
 import ast
 import os
@@ -53,7 +55,9 @@ def panda(tmp_path: Path, tarball: Path) -> Iterator[LocalPanda]:
 
 @pytest.fixture
 def unpacked(tmp_path: Path, panda: LocalPanda) -> Path:
-    """A worker's folder with `pilot3/`, fetched and unpacked as wrappers do it."""
+    """A worker's folder with `pilot3/`, fetched and unpacked as wrappers do
+    it.
+    """
     folder = tmp_path / "worker"
     folder.mkdir()
     with urllib.request.urlopen(f"{panda.url}/cache/pilot3.tar.gz", timeout=20) as answer:
@@ -82,7 +86,9 @@ def environment(panda: LocalPanda, **more: str) -> dict[str, str]:
 
 
 def rubins_options(url: str, *, realtime: str = "", mode: str = "PULL", datadir: str = "") -> list[str]:
-    """As Rubin's starter and wrapper of 2022 pass them: their order, their repeats."""
+    """As Rubin's starter and wrapper of 2022 pass them: their order, their
+    repeats.
+    """
     words = f"-q {QUEUE} -i PR -j managed --pilot-user=rubin -x 3 -v 5 --resource-type SCORE".split()
     if realtime:
         words += ["--use-realtime-logging", "--realtime-logging-server", realtime]
@@ -105,7 +111,7 @@ def final_states(store: Store, job: int) -> list[str]:
     return [u.status for u in store.updates(job) if u.status in ("finished", "failed")]
 
 
-# --- what is in it ---------------------------------------------------------------
+# --- what is in it ---
 
 
 def test_only_what_a_worker_runs_and_the_folder_first(tarball: Path) -> None:
@@ -146,7 +152,7 @@ def test_same_sources_same_bytes(tarball: Path, tmp_path: Path) -> None:
     assert build(tmp_path / "dist" / "again.tar.gz", root=checkout, umask=0o077) == tarball.read_bytes()
 
 
-# --- started by hand -------------------------------------------------------------
+# --- started by hand ---
 
 
 def test_help_and_version(unpacked: Path, panda: LocalPanda) -> None:
@@ -160,7 +166,8 @@ def test_help_and_version(unpacked: Path, panda: LocalPanda) -> None:
 
 def test_an_older_python_is_told_so_in_one_line(unpacked: Path, panda: LocalPanda) -> None:
     program = unpacked / "pilot3/pilot.py"
-    # Whatever stands in that file, the Python of CentOS 7 must be able to read it.
+    # Whatever stands in that file, the Python of CentOS 7 must be able to read
+    # it.
     ast.parse(program.read_text(), feature_version=(3, 6))
     script = (
         "import runpy, sys; sys.version_info = (3, 9, 18); "
@@ -196,7 +203,8 @@ def test_rubins_own_command_line_finishes_a_job(unpacked: Path, panda: LocalPand
 
 
 def test_another_place_for_panda_ids_may_be_relative(unpacked: Path, panda: LocalPanda) -> None:
-    # rubin-wrapper.sh: PANDA_PILOT_SOURCE=pilot3/; -a makes the pilot live elsewhere.
+    # rubin-wrapper.sh: PANDA_PILOT_SOURCE=pilot3/; -a makes the pilot live
+    # elsewhere.
     job = submit(panda)
     env = environment(panda, PANDA_PILOT_SOURCE="pilot3/", HARVESTER_PILOT_CONFIG="pilot.cfg")
     done = pilot(unpacked, *rubins_options(panda.url), "-a", str(unpacked / "below"), env=env)
@@ -214,7 +222,7 @@ def test_empty_files_of_a_wrapper_whose_cric_did_not_answer(unpacked: Path, pand
     assert panda.store.job(job).status == "finished"
 
 
-# --- a job pushed by Harvester ---------------------------------------------------
+# --- a job pushed by Harvester ---
 
 
 def test_pushed_job_runs_once_however_often_harvester_starts_it(unpacked: Path, panda: LocalPanda) -> None:
@@ -253,7 +261,7 @@ def test_pushed_job_runs_once_however_often_harvester_starts_it(unpacked: Path, 
     assert len(panda.calls("acquire_jobs")) == asked, "a pilot in PUSH mode never asks for jobs"
 
 
-# --- started by our own starter and wrapper --------------------------------------
+# --- started by our own starter and wrapper ---
 
 
 def test_starter_and_wrapper_fetch_it_and_a_job_finishes(panda: LocalPanda, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Any bytes from outside, all the way in: a job, no job or a named error, and no trace.
+"""Any bytes from outside, all the way in: a job, no job or a named error, and
+no trace.
 
 The single parsers have their own tests; here the real client reads the answer
 and the real source hands the job on, as in a running pilot.

@@ -29,7 +29,9 @@ class Down(FakeServer):
 
 
 def pauses(away: int) -> list[float]:
-    """Waits of a heartbeat that fails so often, after its first update was asked for."""
+    """Waits of a heartbeat that fails so often, after its first update was
+    asked for.
+    """
     server, clock = Down(away), FakeClock()
     heartbeat = Heartbeat(
         server,

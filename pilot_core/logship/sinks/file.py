@@ -70,7 +70,9 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _drop_torn_line(fd: int) -> None:
-    """Cut what a node's crash left behind the last newline; it was never confirmed."""
+    """Cut what a node's crash left behind the last newline; it was never
+    confirmed.
+    """
     size = end = os.fstat(fd).st_size
     while end > 0:
         start = max(0, end - 65536)

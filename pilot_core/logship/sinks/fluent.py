@@ -43,7 +43,8 @@ class FluentSink:
 
     def write(self, entries: Sequence[Entry], *, timeout_s: float) -> Outcome:
         """Forward a batch; see `Sink.write`."""
-        # The same entries have the same chunk, and an answer to others is no answer.
+        # The same entries have the same chunk, and an answer to others is no
+        # answer.
         spoken = hashlib.blake2b("".join([e.insert_id for e in entries]).encode(), digest_size=16)
         chunk = base64.b64encode(spoken.digest()).decode()
         events = [[event_time(entry.timestamp), _record(entry)] for entry in entries]

@@ -50,8 +50,10 @@ class GoogleSink:
     Parameters
     ----------
     target
-        Without an endpoint Google itself, with one anonymously that; its option
-        `credentials=default` brings the credentials to an endpoint of one's own.
+        Without an endpoint Google itself, with one anonymously that; its
+        option
+        `credentials=default` brings the credentials to an endpoint of one's
+        own.
     logname
         Log id (`Panda-RubinLog`).
     labels
@@ -144,7 +146,8 @@ class GoogleSink:
         return self._http.post(_PATH, body, headers, timeout_s=timeout_s)
 
     def _alone(self, outcome: Outcome, timeout_s: float) -> Outcome:
-        """Is it this entry, or would every entry be refused (a log name, a resource)?
+        """Is it this entry, or would every entry be refused (a log name, a
+        resource)?
 
         Where it is the setting, nothing is given up: it counts as denied.
         """
@@ -154,7 +157,9 @@ class GoogleSink:
         return Outcome(OutcomeKind.DENIED, detail=f"every request is refused: {harmless.detail}")
 
     def _after(self, reply: Reply, outcome: Outcome) -> Outcome:
-        """A refused token is renewed at once; refused again, somebody has to act."""
+        """A refused token is renewed at once; refused again, somebody has to
+        act.
+        """
         if reply.status != 401:
             self._refusals = 0
             return outcome
@@ -166,7 +171,9 @@ class GoogleSink:
 
 
 def _outcome(reply: Reply) -> Outcome:
-    """What the service said; the per-entry errors of a partial success come first."""
+    """What the service said; the per-entry errors of a partial success come
+    first.
+    """
     if 200 <= reply.status < 300:
         return Outcome(OutcomeKind.DELIVERED)
     error = _error(reply.body)
@@ -195,7 +202,9 @@ def _error(body: bytes) -> dict[str, Any]:
 
 
 def _seconds(duration: object) -> float:
-    """google.protobuf.Duration in JSON (`"1.5s"`) of a RetryInfo; 0 without one."""
+    """google.protobuf.Duration in JSON (`"1.5s"`) of a RetryInfo; 0 without
+    one.
+    """
     try:
         return max(0.0, float(str(duration).removesuffix("s"))) if duration else 0.0
     except ValueError:

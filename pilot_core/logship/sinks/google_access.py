@@ -1,4 +1,5 @@
-"""Who we are to Cloud Logging: project, address, token; by Google's own library.
+"""Who we are to Cloud Logging: project, address, token; by Google's own
+library.
 
 The library is imported at the first use, on the shipper's thread: it takes a
 second, 45 MB, and outside Google's cloud some more for asking a metadata
@@ -39,7 +40,9 @@ class Access(Protocol):
         ...
 
     def headers(self, *, renew: bool, timeout_s: float) -> Mapping[str, str]:
-        """Authorization; with `renew` by a new token, since the old one was refused."""
+        """Authorization; with `renew` by a new token, since the old one was
+        refused.
+        """
         ...
 
 

@@ -21,7 +21,9 @@ _DENIED = frozenset((401, 403, 404, 407))
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, what the server asked to wait in seconds (0 if nothing), and the body."""
+    """Status, what the server asked to wait in seconds (0 if nothing), and the
+    body.
+    """
 
     status: int
     retry_after_s: float
@@ -123,7 +125,9 @@ class HttpPost:
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds of a Retry-After header, which may also be a date (RFC 9110 10.2.3)."""
+    """Seconds of a Retry-After header, which may also be a date (RFC 9110
+    10.2.3).
+    """
     if not value:
         return 0.0
     try:

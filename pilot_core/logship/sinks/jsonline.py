@@ -1,4 +1,6 @@
-"""PURE. An entry as one line of JSON, in the shape of Cloud Logging's LogEntry."""
+"""PURE. An entry as one line of JSON, in the shape of Cloud Logging's
+LogEntry.
+"""
 
 from pilot_core.logship.contract import Entry
 

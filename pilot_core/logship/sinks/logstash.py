@@ -28,7 +28,8 @@ class LogstashSink:
     Parameters
     ----------
     target
-        `logstash;https://host:port` (or `http`), `logstash;tls://host:port` (or `tcp`).
+        `logstash;https://host:port` (or `http`), `logstash;tls://host:port`
+        (or `tcp`).
     logname
         Field `logname` of every entry.
     secrets
@@ -79,7 +80,9 @@ def _login(secrets: Mapping[str, str]) -> dict[str, str]:
 
 
 def _document(entry: Entry, logname: str) -> bytes:
-    """The record with Logstash's time; `insertId` may serve as Elasticsearch's id."""
+    """The record with Logstash's time; `insertId` may serve as Elasticsearch's
+    id.
+    """
     more = f'"@timestamp":"{entry.timestamp}","severity":"{entry.severity}","insertId":"{entry.insert_id}"'
     head = f'{{{more},"logname":"{logname}"'.encode()
     rest = entry.payload[1:]

@@ -62,7 +62,9 @@ class LokiSink:
         self._http.close()
 
     def _body(self, entries: Sequence[Entry]) -> bytes:
-        """One stream a severity: Loki selects by label, and there are few of them."""
+        """One stream a severity: Loki selects by label, and there are few of
+        them.
+        """
         streams: dict[str, list[list[str]]] = {}
         for entry in entries:
             rest = entry.payload[1:].decode()

@@ -15,7 +15,8 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
 def pack(value: Any) -> bytes:
-    """A value of JSON's kinds, or `bytes` that stand for themselves packed already.
+    """A value of JSON's kinds, or `bytes` that stand for themselves packed
+    already.
 
     Raises
     ------
@@ -81,7 +82,8 @@ _SIZED = {
 
 
 def unpack(data: bytes, at: int = 0) -> tuple[Any, int]:
-    """The value at a position, and the position behind it; extensions come as bytes.
+    """The value at a position, and the position behind it; extensions come as
+    bytes.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Entries on a stream, one JSON line each: for a pod whose stdout is collected."""
+"""Entries on a stream, one JSON line each: for a pod whose stdout is
+collected.
+"""
 
 import sys
 from collections.abc import Sequence

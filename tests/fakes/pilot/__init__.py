@@ -1,1 +1,3 @@
-"""A pilot that does as its environment says, as an installed package or a tarball."""
+"""A pilot that does as its environment says, as an installed package or a
+tarball.
+"""

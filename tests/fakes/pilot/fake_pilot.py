@@ -1,4 +1,5 @@
-"""A stand-in for the pilot: real process, real signals, told what to do by FAKE_*.
+"""A stand-in for the pilot: real process, real signals, told what to do by
+FAKE_*.
 
 FAKE_EXIT             exit code (default 0)
 FAKE_SAY              a file whose bytes go to stdout as they are
@@ -7,7 +8,8 @@ FAKE_ON_TERM          `exit` (default): 143 at once; `ignore`
 FAKE_ORPHAN           leave a detached process behind that holds stdout open
 FAKE_KILL_SELF        die by this signal number
 FAKE_LEDGER           copy this file to pilot_job_state.json
-FAKE_NOTES            append what is seen (arguments, signals) to this file, JSON lines
+FAKE_NOTES            append what is seen (arguments, signals) to this file,
+JSON lines
 """
 
 import json

@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Web:
-    """`routes`: path to (status, body), or to a function of the attempt's number."""
+    """`routes`: path to (status, body), or to a function of the attempt's
+    number.
+    """
 
     url: str
     routes: dict[str, tuple[int, bytes] | Callable[[int], tuple[int, bytes]]] = field(default_factory=dict)

@@ -1,4 +1,6 @@
-"""The image's own scripts: the daemon's starter, the registry's helper, the SBOM."""
+"""The image's own scripts: the daemon's starter, the registry's helper, the
+SBOM.
+"""
 
 import json
 import os
@@ -42,7 +44,8 @@ def with_dockerd(folder: Path, *command: str, seconds: int = 20) -> "subprocess.
 
 
 def test_command_starts_once_the_daemon_answers(program: Program, tmp_path: Path) -> None:
-    # Answers at the third time of asking, and not before the daemon was started.
+    # Answers at the third time of asking, and not before the daemon was
+    # started.
     program("docker", "echo x >>asked; [ -e up ] && [ $(wc -l <asked) -ge 3 ]")
     program("dockerd", "touch up; exec sleep 20")
     done = with_dockerd(tmp_path, "sh", "-c", "wc -l <asked; kill $(pgrep -P $$) 2>/dev/null; exit 3")
@@ -90,7 +93,9 @@ def helper(tmp_path: Path, key: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_helper_without_credentials_lets_docker_go_on(tmp_path: Path) -> None:
-    """These words and no others make Docker's clients ask the registry anonymously."""
+    """These words and no others make Docker's clients ask the registry
+    anonymously.
+    """
     done = helper(tmp_path, "/nowhere.json")
     assert (done.returncode, done.stdout) == (1, "credentials not found in native keychain\n")
 

@@ -1,4 +1,6 @@
-"""The manifests: up to date, valid as Harvester sends them, within their machines."""
+"""The manifests: up to date, valid as Harvester sends them, within their
+machines.
+"""
 
 import copy
 import importlib.util
@@ -39,9 +41,11 @@ def load(path: Path) -> Any:
 
 
 def harvested(template: dict[str, Any], *, worker: int, queue: str, push: bool) -> dict[str, Any]:
-    """What the cluster gets: the rules of harvester d561b72, `create_job_from_yaml`.
+    """What the cluster gets: the rules of harvester d561b72,
+    `create_job_from_yaml`.
 
-    For a queue of one core whose CRIC parameters are all default, and a worker of
+    For a queue of one core whose CRIC parameters are all default, and a worker
+    of
     1000 MB: what the template says must win.
     """
     job = copy.deepcopy(template)
@@ -120,7 +124,8 @@ def mib(text: str) -> int:
 def allocatable_mib(machine_mib: int) -> float:
     """Of a GKE node's memory, what pods may have.
 
-    Google's rule: 25 % of the first 4 GiB, 20 % of the next 4, 10 % of the next
+    Google's rule: 25 % of the first 4 GiB, 20 % of the next 4, 10 % of the
+    next
     8, 6 % of the next 112, 2 % above 128 GiB, and 100 MiB for eviction.
     """
     reserved, left = 100.0, float(machine_mib)

@@ -1,4 +1,6 @@
-"""The pure files of examples/rubin: what they submit, and what they call a success."""
+"""The pure files of examples/rubin: what they submit, and what they call a
+success.
+"""
 
 import base64
 import json

@@ -1,4 +1,6 @@
-"""An image payload leaves its error report where it runs: in the shared folder."""
+"""An image payload leaves its error report where it runs: in the shared
+folder.
+"""
 
 import json
 from pathlib import Path

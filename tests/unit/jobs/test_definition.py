@@ -1,4 +1,6 @@
-"""Definitions: recorded ones, spellings of nothing, files, images, any mapping."""
+"""Definitions: recorded ones, spellings of nothing, files, images, any
+mapping.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,6 @@
-"""Definitions have the keys, the order and the unset values of a real server's."""
+"""Definitions have the keys, the order and the unset values of a real
+server's.
+"""
 
 import base64
 

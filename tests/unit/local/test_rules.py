@@ -1,4 +1,6 @@
-"""What an update does to a job; pairs taken from answers of panda-server 1.0.3."""
+"""What an update does to a job; pairs taken from answers of panda-server
+1.0.3.
+"""
 
 from dataclasses import replace
 

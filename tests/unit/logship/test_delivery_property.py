@@ -1,6 +1,7 @@
 """Whatever happens to file, shipper and service: each record once, in order.
 
-`PILOT_SOAK=<cases>` runs more cases than usual; `PILOT_CASE=<number>` one of them.
+`PILOT_SOAK=<cases>` runs more cases than usual; `PILOT_CASE=<number>` one of
+them.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ class World:
                 return YES
             return chance.choice((YES, YES, YES, AGAIN, LOST_ANSWER, DENIED, BUSY))
 
-        # Small bounds, so that few records make many chunks, loads and requests.
+        # Small bounds, so that few records make many chunks, loads and
+        # requests.
         self.rig = Rig(folder, MemorySink(mood), memory_bytes=1 << 20, disk=disk)
         self.rig.sink.limits = self.rig.sink.limits.__class__(batch_entries=7)
         self.written: list[int] = []
@@ -163,7 +165,9 @@ def run(case: int, folder: Path, disk: WriterDisk) -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """What a failing service is worth in the log is nothing to keep a million times."""
+    """What a failing service is worth in the log is nothing to keep a million
+    times.
+    """
     caplog.set_level("CRITICAL", logger="pilot_core.logship")
 
 

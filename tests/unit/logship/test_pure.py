@@ -1,4 +1,6 @@
-"""The small pure parts: targets, JSON, levels, times, sizes, batches, resources."""
+"""The small pure parts: targets, JSON, levels, times, sizes, batches,
+resources.
+"""
 
 import json
 from pathlib import Path

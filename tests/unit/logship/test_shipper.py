@@ -1,4 +1,6 @@
-"""The scenario list on one thread: nothing lost, nothing doubled at the reader."""
+"""The scenario list on one thread: nothing lost, nothing doubled at the
+reader.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Readings merged to samples, samples summed to usage and kept as a time series."""
+"""Readings merged to samples, samples summed to usage and kept as a time
+series.
+"""
 
 import json
 import logging

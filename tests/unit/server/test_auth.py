@@ -114,7 +114,9 @@ def test_a_fresh_token_is_written_for_everybody(tmp_path: Path) -> None:
 
 
 def test_a_fresh_token_is_kept_where_the_file_cannot_be_written(tmp_path: Path) -> None:
-    """A mount whose folder refuses new files; the next content on disk wins again."""
+    """A mount whose folder refuses new files; the next content on disk wins
+    again.
+    """
     folder = Path("/proc/self/fd")
     descriptor = os.open(tmp_path / "token", os.O_CREAT | os.O_RDWR)
     try:

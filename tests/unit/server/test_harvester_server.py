@@ -53,10 +53,19 @@ def test_the_final_report_names_files_and_codes(tmp_path: Path) -> None:
     )
     send(server, clock, final)
     attributes = read(tmp_path / "worker_attributes.json")
-    assert (attributes["jobStatus"], attributes["pilotErrorCode"], attributes["transExitCode"]) == ("failed", 1305, 3)
+    assert (attributes["jobStatus"], attributes["pilotErrorCode"], attributes["transExitCode"]) == (
+        "failed",
+        1305,
+        3,
+    )
     assert read(tmp_path / "jobReport.json") == {"a": 1}
     (file,) = read(tmp_path / "event_status.dump.json")["7"]
-    assert (file["type"], file["chksum"], file["fsize"], file["path"]) == ("log", "ad:0000002a", 12, "/out/a.log.tgz")
+    assert (file["type"], file["chksum"], file["fsize"], file["path"]) == (
+        "log",
+        "ad:0000002a",
+        12,
+        "/out/a.log.tgz",
+    )
 
 
 def test_a_list_that_was_not_taken_goes_on(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Messages, field by field: golden files, lengths, types, and what travels when."""
+"""Messages, field by field: golden files, lengths, types, and what travels
+when.
+"""
 
 import json
 import math
@@ -176,7 +178,9 @@ def test_no_field_that_a_server_does_not_know() -> None:
 
 
 def test_types_are_the_servers() -> None:
-    """int for int and str for str; where the server takes int or float, either."""
+    """int for int and str for str; where the server takes int or float,
+    either.
+    """
     for field in UPDATE:
         wanted = v1.METHODS["pilot/update_job"].params[field.v1].kind
         ours = {Kind.INT: "int", Kind.FLOAT: "float"}.get(field.kind, "str")

@@ -26,7 +26,9 @@ GKE = {
 
 
 def effective(environment: dict[str, str]) -> str:
-    """The pilot's options as the wrapper puts them together: -q, -i and -j first."""
+    """The pilot's options as the wrapper puts them together: -q, -i and -j
+    first.
+    """
     _, config = build_config([], environment)
     home = Path("/tmp")
     head = ["-q", config.queue, "-i", config.version_tag, "-j", config.label]

@@ -200,7 +200,8 @@ def test_restart_at_any_mark_makes_the_same_records(seed: int) -> None:
                 offset -= len(lines[index])
             source = Source(Path("log"), "f1", 0.0, offset=mark.offset, state=mark.state)
             maker = WorkerRecords(source, hostname="pod-1", redactor=Redactor())
-            # Far enough to get beyond an open record, however often it is begun again.
+            # Far enough to get beyond an open record, however often it is
+            # begun again.
             for _ in range(60):
                 if index < len(lines):
                     got.update({e.insert_id: e for e in maker.feed(Chunk([lines[index]], offset))})

@@ -1,4 +1,6 @@
-"""Uploading a job's logs: all of them, in time, and nothing that is not the job's."""
+"""Uploading a job's logs: all of them, in time, and nothing that is not the
+job's.
+"""
 
 import threading
 from pathlib import Path

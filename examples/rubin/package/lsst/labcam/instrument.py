@@ -24,7 +24,8 @@ class LabCam(Instrument):
         return "LabCam"
 
     def getRawFormatter(self, dataId: Any) -> type[FormatterV2]:  # noqa: ARG002 - the base class's
-        # Raws here are plain arrays that `observe` puts; there are no files to ingest.
+        # Raws here are plain arrays that `observe` puts; there are no files to
+        # ingest.
         raise TypeError("LabCam raws are put as arrays and need no formatter")
 
     def register(self, registry: Registry, *, update: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""Expose the camera that does not exist: synthetic raws into a Butler repository.
+"""Expose the camera that does not exist: synthetic raws into a Butler
+repository.
 
 The last exposure is taken with the shutter closed: it holds no stars, and the
 pipeline cannot measure it. That is the quantum that fails on purpose.
@@ -57,7 +58,9 @@ def take_image(*, seed: int, shutter_open: bool) -> NDArray[np.float32]:
 
 
 def observe(repo: str, *, exposures: int) -> None:
-    """Register the camera and put `exposures` exposures of both CCDs into `repo`."""
+    """Register the camera and put `exposures` exposures of both CCDs into
+    `repo`.
+    """
     butler = Butler.from_config(repo, writeable=True, run=RAW_RUN)
     registry = butler.registry
     LabCam().register(registry)

@@ -3,7 +3,8 @@
 ``prmon [-i SECONDS] [-f TABLE] [-j SUMMARY] -- COMMAND ...``
 
 PyPI has no prmon, and a payload of Rubin runs under it: same options, same
-column names, same layout of the summary. Memory in kB, times in seconds, IO in bytes.
+column names, same layout of the summary. Memory in kB, times in seconds, IO in
+bytes.
 """
 
 import argparse
@@ -64,7 +65,9 @@ def summarise(rows: list[dict[str, int]]) -> dict[str, dict[str, object]]:
 
 
 def watch(command: list[str], *, interval: float, table: Path, summary: Path) -> int:
-    """Run `command`, writing both files; its exit code, 128 + n after signal n."""
+    """Run `command`, writing both files; its exit code, 128 + n after signal
+    n.
+    """
     started = time.monotonic()
     child = subprocess.Popen(command)
     rows: list[dict[str, int]] = []

@@ -1,4 +1,5 @@
-"""What a quantum graph holds: a line of JSON for each quantum, in running order.
+"""What a quantum graph holds: a line of JSON for each quantum, in running
+order.
 
 BPS does the same when it turns a graph into jobs: a job is named by the
 quanta it runs.

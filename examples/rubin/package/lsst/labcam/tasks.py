@@ -161,7 +161,9 @@ class MeasureSeeingConfig(PipelineTaskConfig, pipelineConnections=MeasureSeeingC
 
 
 class MeasureSeeingTask(PipelineTask):
-    """The median width of the stars. Fails where there are none: a dark exposure."""
+    """The median width of the stars. Fails where there are none: a dark
+    exposure.
+    """
 
     ConfigClass = MeasureSeeingConfig
     _DefaultName = "measureSeeing"
@@ -169,7 +171,8 @@ class MeasureSeeingTask(PipelineTask):
     def run(self, stars: Table) -> Struct:
         self.log.info("Measuring the seeing from %d stars", len(stars))
         if len(stars) < self.config.fewest:
-            # numpy warns about the mean of nothing: a record of logger py.warnings.
+            # numpy warns about the mean of nothing: a record of logger
+            # py.warnings.
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
                 mean = float(np.mean(np.asarray(stars["sigma"])))
