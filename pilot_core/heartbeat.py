@@ -25,8 +25,9 @@ UPDATE_S = 50.0
 
 #: After a failed update the next try does not wait for the whole period: about
 #: this, twice as long after each further failure, up to half the period. Short
-#: for a server that stumbles; after an outage of an hour 200,000 pilots come
-#: back over a quarter of an hour, at twice the rate of every day.
+#: for a server that stumbles; after an outage of an hour heartbeats come back
+#: over a quarter of an hour. Final reports and requests for jobs come on top:
+#: `benchmarks/fleet_server.py` prints what a whole fleet does.
 AGAIN_S = 60.0
 
 

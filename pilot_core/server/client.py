@@ -59,7 +59,9 @@ ACQUIRE_RETRY = RetryPolicy(attempts=2, first_s=10.0)
 # in 30 minutes, and the server waits two hours: no reason to press.
 UPDATE_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=4.0, cap_s=60.0)
 # As long as the budget lasts: nobody else will ever tell how the job ended.
-# 300 s at most, so that a thousand pilots come back spread over five minutes.
+# 300 s at most between two attempts: a job's end waits no longer than that
+# once the server is back. `benchmarks/fleet_server.py` prints the price, the
+# burst of a thousand pilots after an outage.
 FINAL_RETRY = RetryPolicy(attempts=0, first_s=2.0, factor=2.0, cap_s=300.0)
 # 2 * 70 + 5 = 145 s. Nothing depends on it but a page of the monitor.
 WORKER_RETRY = RetryPolicy(attempts=2, first_s=5.0)
