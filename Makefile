@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Most tests wait for something; two at a time halve that and keep times true.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-rubin test soak lint types tarball image wheel clean
@@ -24,7 +26,7 @@ run-rubin: $(STAMP) ## the same with a real Rubin payload (pipetask)
 	$(BIN)/python examples/rubin/run.py
 
 test: $(STAMP) ## every test this machine can run
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 soak: $(STAMP) ## a million generated cases for the log shipper
 	PILOT_SOAK=1000000 $(BIN)/python -m pytest --timeout 0 tests/unit/logship/test_delivery_property.py
