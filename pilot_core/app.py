@@ -46,6 +46,7 @@ from pilot_core.ledger import FILE_NAME as LEDGER
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
 from pilot_core.logship.contract import Sink
+from pilot_core.logship.disk import ConfinedDisk
 from pilot_core.logship.record import JobContext, PayloadRecords
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.shipper import LogShipper, ShipSettings
@@ -368,8 +369,11 @@ class Pilot:
         except ValueError as err:
             log.error("real-time logging is off: %s", err)
             return None
+        files = [paths.work / name for name in realtime.files]
+        # A name with a path is the operator's own word, links from there are not.
+        named = [path.parent for path in files if path.parent != paths.work]
         shipper = LogShipper(
-            [paths.work / name for name in realtime.files],
+            files,
             lambda source: PayloadRecords(
                 context,
                 source,
@@ -381,6 +385,7 @@ class Pilot:
             checkpoint=paths.work / ".realtime_position.json",
             clock=self.clock,
             settings=ShipSettings(interval_s=realtime.interval_s, memory_bytes=realtime.memory_bytes),
+            disk=ConfinedDisk([paths.work, paths.shared, *named]),
         )
         return shipper, sink
 

@@ -152,14 +152,18 @@ _IN_LISTS = ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn", "realDatas
 def _inputs(raw: Mapping[str, object]) -> tuple[InputFile, ...]:
     """Files to fetch. Pseudo inputs, which only steer the workflow, are none.
 
-    A pseudo input has no storage: no endpoint, and no guid or the token
-    `local`.
+    A pseudo input is in no catalogue (no guid, no size, no checksum), or has
+    no storage: no endpoint, and no guid or the token `local`. iDDS names its
+    dataset `pseudo_dataset`; a pseudo name of ctrl_bps_panda carries the
+    quantum, as in `000000:isr_1+qgraphNodeId:...`.
     """
     names = items(raw, "inFiles")
     columns = (_parallel(raw, field, names, "inFiles") for field in _IN_LISTS)
     found: dict[str, InputFile] = {}
     for name, guid, size, checksum, scope, endpoint, dataset, token in zip(names, *columns, strict=True):
-        if not name or name in found or (not endpoint and (token == "local" or not guid)):
+        unknown = not guid and not checksum and size in ("", "0")
+        unstored = not endpoint and (token == "local" or not guid)
+        if not name or name in found or unknown or unstored or dataset == "pseudo_dataset":
             continue
         found[name] = InputFile(
             lfn=plain_name("inFiles", name),

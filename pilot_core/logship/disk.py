@@ -1,5 +1,6 @@
 """What the tail and the position file want of a file system, as an argument."""
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Protocol
 
 from pilot_core.base.files import write_atomic
 
-__all__ = ["Disk", "FileFacts", "OsDisk"]
+__all__ = ["ConfinedDisk", "Disk", "FileFacts", "OsDisk"]
 
 
 class FileFacts(Protocol):
@@ -95,3 +96,28 @@ class OsDisk:
 
     def save(self, path: Path, text: str) -> None:
         write_atomic(path, text, mode=0o600)
+
+
+class ConfinedDisk(OsDisk):
+    """The machine's file systems, of which only some folders may be read.
+
+    A payload writes where its log lies, and may leave a link there to a file
+    that the pilot can read and its user may not: a key, a proxy. What was
+    opened is judged, not its name, so nobody can swap the two.
+
+    Parameters
+    ----------
+    roots
+        Folders; what a link leads to must be below one of them.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
+
+    def open(self, path: Path) -> int:
+        fd = super().open(path)
+        found = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if any(found.is_relative_to(os.path.realpath(root)) for root in self._roots):
+            return fd
+        os.close(fd)
+        raise PermissionError(errno.EACCES, "leads out of the job's folders", str(path))

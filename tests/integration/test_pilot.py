@@ -316,3 +316,26 @@ def test_unreadable_proxy(panda: LocalPanda, tmp_path: Path) -> None:
     with start_pilot(panda, tmp_path / "home", *PROCESS, environment=environment) as pilot:
         assert pilot.wait() == 68, pilot.text()
     assert "no-such-proxy" in one_line_error(pilot)
+
+
+def test_a_log_that_links_to_a_secret_is_not_shipped(panda: LocalPanda, tmp_path: Path) -> None:
+    secret = tmp_path / "key.json"
+    secret.write_text("hunter2-hunter2\n")
+    target = tmp_path / "records.jsonl"
+    job = submit(panda, f"ln -s {secret} payload-log.json; sleep 1")
+    with start_pilot(
+        panda,
+        tmp_path / "home",
+        *PROCESS,
+        "--use-realtime-logging",
+        "--realtime-logging-server",
+        f"file;{target}",
+        "--realtime-interval",
+        "0.2",
+        environment={"REALTIME_LOGFILES": "payload-log.json"},
+    ) as pilot:
+        assert pilot.wait() == 0
+    assert panda.store.job(job).status == "finished"
+    assert not target.exists() or "hunter2" not in target.read_text()
+    kept = [p for p in (panda.folder / "logs").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+    assert kept == []

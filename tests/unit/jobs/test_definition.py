@@ -145,13 +145,28 @@ def test_inputs_side_by_side() -> None:
         ("NULL", "NULL", "NULL", False),
         ("g", "NULL", "local", False),
         ("g", "NULL", "NULL", True),
-        ("NULL", "SLAC", "local", True),
+        # An endpoint alone makes no file: nothing is known of it.
+        ("NULL", "SLAC", "local", False),
+        ("g", "SLAC", "local", True),
     ],
 )
 def test_pseudo_inputs_are_no_inputs(guid: str, endpoint: str, token: str, real: bool) -> None:
     names = "000000:u/isr:eventservice_isr_0" if not real else "a.fits"
     job = read(inFiles=names, GUID=guid, ddmEndPointIn=endpoint, prodDBlockToken=token)
     assert bool(job.inputs) is real
+
+
+def test_a_quantum_s_pseudo_input_is_no_input_although_it_names_an_endpoint() -> None:
+    """As ctrl_bps_panda's jobs come, through iDDS."""
+    job = read(
+        inFiles="000000:824c7cc3_isr_2+qgraphNodeId:824c7cc3+qgraphId:1795238116.17-27966",
+        GUID="NULL",
+        fsize="0",
+        checksum="NULL",
+        ddmEndPointIn="GKE-LSST_LOGS",
+        realDatasetsIn="pseudo_dataset",
+    )
+    assert job.inputs == ()
 
 
 def test_doubled_and_missing_names_are_dropped() -> None:
