@@ -181,10 +181,11 @@ def job_definition(
     }
 
 
-def left_behind() -> list[str]:
-    """Ids of containers of these payloads, running or not."""
+def left_behind(panda_id: int) -> list[str]:
+    """Ids of containers of this job's payload, running or not."""
+    mounted = f"volume=/tmp/panda/{panda_id}"
     listed = subprocess.run(
-        ["docker", "ps", "-a", "-q", "--filter", f"label={LABEL}"],
+        ["docker", "ps", "-a", "-q", "--filter", f"label={LABEL}", "--filter", mounted],
         capture_output=True,
         text=True,
         timeout=30,

@@ -123,7 +123,7 @@ def run_job(
     number = panda.store.submit({**definition, "computingSite": QUEUE})
     folder.mkdir()
     run_pilot(panda, folder, sink=sink, bucket=bucket)
-    assert rubin.left_behind() == []
+    assert rubin.left_behind(number) == []
     return panda.store.job(number)
 
 
