@@ -1,5 +1,4 @@
-"""Builds every object of a pilot and runs it: the only module that names
-adapters.
+"""Builds every object of a pilot: the only module that names adapters.
 
 Tables map the words of queues and options (copytool `gs`, engine `docker`,
 `--pilot-user rubin`) to what implements them; adding one is a line here and a
@@ -7,25 +6,18 @@ file there.
 """
 
 import contextlib
-import faulthandler
 import logging
 import os
-import platform
 import shutil
-import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from container.contract import Container
-from pilot_core import __version__, cli, loglines
-from pilot_core.agent import Agent, AgentEvent
+from pilot_core.agent import Agent
+from pilot_core.attend import AgentEvent
 from pilot_core.base.budget import Budget
-from pilot_core.base.clock import Clock, SystemClock
+from pilot_core.base.clock import Clock
 from pilot_core.base.inbox import Inbox
-from pilot_core.base.logs import file_log, setup_logging
-from pilot_core.base.procs import alive, signal_at_death_of
 from pilot_core.base.redact import Redactor
 from pilot_core.config import Config
 from pilot_core.debugging import debug_output
@@ -41,8 +33,7 @@ from pilot_core.jobfiles import JobFiles
 from pilot_core.jobs.contract import JobSource
 from pilot_core.jobs.pull import PullSource
 from pilot_core.jobs.pushed import PushedSource
-from pilot_core.jobtools import Drain, JobTools, Signal
-from pilot_core.ledger import FILE_NAME as LEDGER
+from pilot_core.jobtools import JobTools
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
 from pilot_core.logship.contract import Sink
@@ -52,8 +43,6 @@ from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.shipper import LogShipper, ShipSettings
 from pilot_core.logship.sinks.make import make_sink
 from pilot_core.logship.target import parse_target
-from pilot_core.machine import Signalled
-from pilot_core.model.codes import ErrorCode, exit_code
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
@@ -64,18 +53,18 @@ from pilot_core.monitor.output import OutputMonitor
 from pilot_core.monitor.prmon import PrmonMonitor
 from pilot_core.monitor.prmon_writer import PrmonWriter
 from pilot_core.monitor.sampler import Sampler
-from pilot_core.monitor.shutdown import PREEMPTED_URL, PreemptionNotice
 from pilot_core.pulse import Pulse
 from pilot_core.server.client import PandaServer
 from pilot_core.server.contract import JobRequest, Server
 from pilot_core.server.harvester import HARVESTER_NAMES, PILOT3_NAMES, HarvesterServer
 from pilot_core.server.renewing import RenewingServer
 from pilot_core.server.silent import SilentServer
+from pilot_core.signals import Signals
 from pilot_core.storage.tools import COPYTOOLS
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
 
-__all__ = ["run"]
+__all__ = ["Pilot"]
 
 log = logging.getLogger(__name__)
 
@@ -84,84 +73,8 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Experiment]] = {
     "generic": lambda names: GenericExperiment(pass_environment=names),
 }
 
-#: Signals that end the pilot, with the code and name the server sees. SIGSEGV
-#: and SIGBUS are not among them: after those no Python code can be trusted,
-#: and the starter's last will speaks for the pilot.
-ENDING_SIGNALS = {
-    signal.SIGTERM: ErrorCode.SIGTERM,
-    signal.SIGINT: ErrorCode.SIGINT,
-    signal.SIGQUIT: ErrorCode.SIGQUIT,
-    signal.SIGXCPU: ErrorCode.SIGXCPU,
-    signal.SIGUSR1: ErrorCode.SIGUSR1,
-}
-
 #: Where a job's logs go: storage data from all sources.
 STORAGE_DATA_S = 60.0
-
-#: Asking the metadata server why costs at most this of the time that is left.
-WHY_S = 0.7
-
-
-def run(argv: Sequence[str]) -> int:
-    """Parse, build, live; returns the exit code of the process."""
-    redactor = Redactor()
-    try:
-        invocation = cli.parse(argv)
-    except SetupError as err:
-        sys.stderr.write(f"pilot.py: {err}\n")
-        return exit_code(err.code)
-    if invocation.show:
-        sys.stdout.write(cli.show(invocation) + "\n")
-        return 0
-    config = invocation.config
-    setup_logging(debug=config.worker.debug, redactor=redactor)
-    faulthandler.enable()
-    launched = Path.cwd()
-    home = config.worker.home
-    with contextlib.ExitStack() as stack:
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            os.chdir(home)
-            stack.enter_context(file_log(home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor))
-        except OSError as err:
-            log.error("work directory %s: %s", home, err.strerror)
-            return exit_code(ErrorCode.MKDIR)
-        _banner(config, invocation.remarks)
-        code = _live(config, redactor)
-        shell = exit_code(code)
-        loglines.pilot_finished(code, shell)
-    os.chdir(launched)
-    if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
-        shutil.rmtree(home, ignore_errors=True)
-    return shell
-
-
-def _owes(home: Path) -> bool:
-    """True if the server or the storage does not have all of a job that ran
-    here.
-    """
-    return (home / LEDGER).exists() or any(home.glob("PanDA_Pilot-*"))
-
-
-def _banner(config: Config, remarks: Sequence[str]) -> None:
-    log.info("*" * 40)
-    log.info("***  PanDA Pilot version %s  ***", __version__)
-    log.info("*" * 40)
-    log.info(
-        "queue %s, host %s, python %s", config.worker.queue, config.worker.hostname, platform.python_version()
-    )
-    log.info("work directory %s", config.worker.home)
-    for remark in remarks:
-        log.warning("%s", remark)
-
-
-def _live(config: Config, redactor: Redactor) -> ErrorCode:
-    try:
-        with Pilot(config, redactor=redactor, clock=SystemClock()) as pilot:
-            return pilot.agent.run()
-    except PilotError as err:
-        log.error("%s", err)
-        return err.code
 
 
 class Pilot:
@@ -195,7 +108,7 @@ class Pilot:
             monitor=config.monitor,
             clock=clock,
         )
-        self._signals = 0
+        self._signals = Signals(config, clock=clock)
         self._born = clock.monotonic()
         self._ledger = Ledger(config.worker.home)
         self._stack = contextlib.ExitStack()
@@ -252,22 +165,11 @@ class Pilot:
             stack.callback(self.server.close)
             stack.enter_context(self.engines)
             self._stack = stack.pop_all()
-        self._listen()
+        self._signals.listen(self.inbox.put)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def _listen(self) -> None:
-        """Signals become events; the handler does nothing else."""
-        for number in ENDING_SIGNALS:
-            signal.signal(number, lambda n, _: self.inbox.put(Signal(n)))
-        signal.signal(signal.SIGUSR2, lambda _, __: self.inbox.put(Drain()))
-        # Without the starter nobody reads our output nor speaks for us
-        # afterwards.
-        starter = self.config.worker.starter_pid
-        if starter and not signal_at_death_of(starter, signal.SIGTERM):
-            log.warning("the starter (pid %d) is not our parent: its end will not be noticed", starter)
 
     def _tools(self) -> JobTools:
         return JobTools(
@@ -287,7 +189,7 @@ class Pilot:
             uploader_for=self.files.uploader,
             debug_output=debug_output,
             alive=Pulse(self.config.worker.home, self.clock).beat,
-            why=self._why,
+            why=self._signals.why,
         )
 
     # --- jobs ---------------------------------------------------------------
@@ -326,27 +228,6 @@ class Pilot:
             worker_id=worker.worker_id,
             scheduler_id=worker.scheduler_id,
         )
-
-    def _why(self, event: Signal) -> Signalled:
-        number = signal.Signals(event.number)
-        self._signals += 1
-        wrapup = self.config.wrapup
-        began = self.clock.monotonic()
-        if self._signals > 1:
-            return Signalled(
-                ENDING_SIGNALS[number], f"killed by a second signal, {number.name}", wrapup.hasty_s
-            )
-        code, diag = ENDING_SIGNALS[number], f"the pilot was killed by signal {number.name}"
-        if number is signal.SIGTERM and self.config.worker.batch_type == "Kubernetes":
-            notice = PreemptionNotice(wrapup.metadata_url or PREEMPTED_URL, timeout_s=WHY_S)
-            if notice.preempted():
-                code, diag = ErrorCode.PREEMPTION, "the node is being preempted (metadata server)"
-        starter = self.config.worker.starter_pid
-        if number is signal.SIGTERM and starter and not alive(starter):
-            diag = f"the starter (pid {starter}) ended without ending the pilot"
-        # Whoever counts our time does so from the signal.
-        asked_s = self.clock.monotonic() - began
-        return Signalled(code, diag, max(1.0, wrapup.preempt_s - asked_s))
 
     # --- logs and watching --------------------------------------------------
 

@@ -31,7 +31,8 @@ from pilot_core.config import (
 )
 from pilot_core.errors import SetupError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.settings import IGNORED, SETTINGS, BadSetting, Value, resolve
+from pilot_core.resolve import BadSetting, Value, resolve
+from pilot_core.settings import IGNORED, SETTINGS
 
 __all__ = ["Invocation", "parse", "show"]
 
@@ -97,7 +98,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> 
     remarks = [why for key, why in options.items() if key.startswith("ignored_") and why]
     options = {k: v for k, v in options.items() if not k.startswith("ignored_")}
     try:
-        values = resolve(options, environment, _read_ini(environment))
+        values = resolve(SETTINGS, options, environment, _read_ini(environment))
         config = _build(values, environment)
     except BadSetting as err:
         raise SetupError(str(err), ErrorCode.GENERALERROR) from err

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pilot_core import __version__
+from pilot_core.actions import Ending
 from pilot_core.base.files import open_regular, tail_bytes
 from pilot_core.config import WorkerConfig
 from pilot_core.jobtools import JobTools
-from pilot_core.machine import Ending
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from pilot_core import loglines, machine
+from pilot_core import actions, events, loglines
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.logs import file_log
@@ -22,11 +22,12 @@ from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
 from pilot_core.errors import NodeError, PilotError
+from pilot_core.events import Event
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
 from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
 from pilot_core.logship.shipper import LogShipper
-from pilot_core.machine import Event, Machine
+from pilot_core.machine import Machine
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
@@ -123,7 +124,7 @@ class JobRun:
             tools.server,
             report=lambda state: replace(self._reports.ordinary(state), stdout=self._debug_text()),
             heard=self._hear,
-            lost=lambda seconds: self._tell(machine.ServerLost(seconds)),
+            lost=lambda seconds: self._tell(events.ServerLost(seconds)),
             config=config.heartbeat,
             clock=self._clock,
         )
@@ -135,15 +136,15 @@ class JobRun:
         self._debug_command = (job.debug_command or "debug") if job.debug else ""
         self._heartbeat.debug(job.debug)
         self._actions: dict[type, Callable[[Scope, object], None]] = {
-            machine.Report: self._say,
-            machine.Prepare: self._prepare,
-            machine.CancelPreparation: self._cancel,
-            machine.Stop: self._stop,
-            machine.Debug: self._debug,
-            machine.WrapUp: self._wrap_up,
-            machine.Hurry: self._hurry,
-            machine.Deliver: self._deliver,
-            machine.End: self._end,
+            actions.Report: self._say,
+            actions.Prepare: self._prepare,
+            actions.CancelPreparation: self._cancel,
+            actions.Stop: self._stop,
+            actions.Debug: self._debug,
+            actions.WrapUp: self._wrap_up,
+            actions.Hurry: self._hurry,
+            actions.Deliver: self._deliver,
+            actions.End: self._end,
         }
 
     @property
@@ -230,7 +231,7 @@ class JobRun:
             self._inbox.put(event)
 
     def _loop(self, scope: Scope) -> None:
-        event: PilotEvent | None = machine.Accepted()
+        event: PilotEvent | None = events.Accepted()
         while True:
             self._tools.alive()
             if isinstance(event, Signal):
@@ -245,25 +246,25 @@ class JobRun:
             if self._whole.spent:
                 log.error("the time is over while the job is %s: the rest is left", self._machine.state.name)
                 self._cancel(scope, None)
-                self._stop(scope, machine.Stop(0.0))
+                self._stop(scope, actions.Stop(0.0))
                 return
             event = self._inbox.get(min(TICK_S, self._whole.left))
 
     def _handle(self, scope: Scope, event: Event) -> None:
-        if isinstance(event, machine.Delivered | machine.Undelivered):
+        if isinstance(event, events.Delivered | events.Undelivered):
             self._delivering = False
         for action in self._machine.handle(event):
             self._actions[type(action)](scope, action)
-        if isinstance(event, machine.Started):
+        if isinstance(event, events.Started):
             self._begin_watch(scope)
 
     def _mourn(self, name: str, error: BaseException) -> None:
         """A thread died: say in its place what the machine waits for."""
         why = f"{type(error).__name__}: {error}"
         said: dict[str, Event] = {
-            "heartbeat": machine.ThreadDied(name, why),
-            "wrapup": machine.WrappedUp(ErrorCode.INTERNALPILOTPROBLEM, f"thread {name} died: {why}"),
-            "final": machine.Undelivered(f"thread {name} died: {why}"),
+            "heartbeat": events.ThreadDied(name, why),
+            "wrapup": events.WrappedUp(ErrorCode.INTERNALPILOTPROBLEM, f"thread {name} died: {why}"),
+            "final": events.Undelivered(f"thread {name} died: {why}"),
         }
         event = said.get(name.rpartition("-")[2])
         if event is not None:
@@ -274,21 +275,21 @@ class JobRun:
             self._tools.redactor.add(*reply.pilot_secrets.values())
         for command in reply.commands:
             log.info("the server says %s %s", command.kind.name, command.text)
-            self._tell(machine.Commanded(command))
+            self._tell(events.Commanded(command))
 
     def _begin_watch(self, scope: Scope) -> None:
         container, started = self._payload.container, self._payload.started_s
         if container is None or started is None:
             return
         self._watch = self._tools.watch_for(self._job, self._queue, self._paths, container, started)
-        scope.spawn("watch", self._watch.run, scope.stopping, lambda v: self._tell(machine.Crossed(v)))
+        scope.spawn("watch", self._watch.run, scope.stopping, lambda v: self._tell(events.Crossed(v)))
         if self._shipper is not None:
             scope.spawn("logship", self._shipper.run, scope.stopping)
 
     # --- actions ------------------------------------------------------------
 
     def _say(self, _: Scope, action: object) -> None:
-        assert isinstance(action, machine.Report)
+        assert isinstance(action, actions.Report)
         self._tools.ledger.note(action.state.value, self._reports.ordinary(action.state))
         self._heartbeat.say(action.state)
 
@@ -299,18 +300,18 @@ class JobRun:
         self._payload.cancel()
 
     def _stop(self, scope: Scope, action: object) -> None:
-        assert isinstance(action, machine.Stop)
+        assert isinstance(action, actions.Stop)
         scope.spawn("stop", self._payload.stop, action.grace_s)
 
     def _debug(self, _: Scope, action: object) -> None:
-        assert isinstance(action, machine.Debug)
+        assert isinstance(action, actions.Debug)
         off = action.command.kind is CommandKind.DEBUG_OFF
         before, self._debug_command = self._debug_command, "" if off else (action.command.text or "debug")
         if before != self._debug_command:
             self._heartbeat.debug(not off)
 
     def _hurry(self, _: Scope, action: object) -> None:
-        assert isinstance(action, machine.Hurry)
+        assert isinstance(action, actions.Hurry)
         log.warning(
             "the pilot is being killed: %.1f s are left for job %d", action.seconds, self._job.panda_id
         )
@@ -342,10 +343,10 @@ class JobRun:
         self._wrapped = result = self._wrapper.run(
             self._steps, hurried=hurried, succeeded=self._payload.succeeded
         )
-        self._tell(machine.WrappedUp(result.code, result.diag))
+        self._tell(events.WrappedUp(result.code, result.diag))
 
     def _deliver(self, scope: Scope, action: object) -> None:
-        assert isinstance(action, machine.Deliver)
+        assert isinstance(action, actions.Deliver)
         if self._delivering:
             return  # its answer comes; the budget is the same one
         self._delivering = True
@@ -372,10 +373,10 @@ class JobRun:
                 deliver(self._tools.server, report, budget=budget, stop=threading.Event())
         except (PilotError, BudgetSpent) as err:
             log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
-            event = machine.Undelivered(str(err))
+            event = events.Undelivered(str(err))
         else:
             log.info("the server has the final report of job %d: %s", report.panda_id, report.state)
-            event = machine.Delivered()
+            event = events.Delivered()
         self._tell(event)
 
     def _end(self, _: Scope, __: object) -> None:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from container.contract import Container, Engine
-from pilot_core import machine
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.redact import Redactor
+from pilot_core.events import Event, Signalled
 from pilot_core.experiments.contract import Experiment
 from pilot_core.ledger import Ledger
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.shipper import LogShipper
-from pilot_core.machine import Event
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths, PayloadKind
@@ -92,7 +91,7 @@ class JobTools:
     uploader_for: Callable[[str, str, JobPaths], LogUploader]
     debug_output: Callable[[str, JobPaths], str]
     alive: Callable[[], None]
-    why: Callable[[Signal], machine.Signalled]
+    why: Callable[[Signal], Signalled]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,43 +14,42 @@ decided, and it is never changed once it was given to `Deliver`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from pilot_core.actions import (
+    Action,
+    CancelPreparation,
+    Debug,
+    Deliver,
+    End,
+    Ending,
+    Hurry,
+    Prepare,
+    Report,
+    Stop,
+    WrapUp,
+)
+from pilot_core.events import (
+    Accepted,
+    Commanded,
+    Crossed,
+    Delivered,
+    Event,
+    Exited,
+    NotStarted,
+    ServerLost,
+    Signalled,
+    Started,
+    ThreadDied,
+    Undelivered,
+    WrappedUp,
+)
 from pilot_core.model.codes import ErrorCode, message
 from pilot_core.model.payload import PayloadResult
-from pilot_core.model.report import Command, CommandKind, JobState
+from pilot_core.model.report import CommandKind, JobState
 from pilot_core.model.sample import Verdict
 
-__all__ = [
-    "Accepted",
-    "Action",
-    "CancelPreparation",
-    "Commanded",
-    "Crossed",
-    "Debug",
-    "Deliver",
-    "Delivered",
-    "End",
-    "Ending",
-    "Event",
-    "Exited",
-    "Hurry",
-    "IllegalEvent",
-    "Machine",
-    "NotStarted",
-    "Prepare",
-    "Report",
-    "ServerLost",
-    "Signalled",
-    "Started",
-    "State",
-    "Stop",
-    "ThreadDied",
-    "Undelivered",
-    "WrapUp",
-    "WrappedUp",
-]
+__all__ = ["IllegalEvent", "Machine", "State"]
 
 
 class State(Enum):
@@ -67,185 +66,6 @@ class State(Enum):
     REPORTING = auto()
     """The final report is on its way."""
     DONE = auto()
-
-
-# --- events -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The job is ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The payload runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """Preparation ended without a running payload; `code` says why."""
-
-    code: ErrorCode
-    diag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The payload is over and nothing of it runs any more; judged by the
-    experiment.
-    """
-
-    result: PayloadResult
-
-
-@dataclass(frozen=True, slots=True)
-class Commanded:
-    """The server's reply to an update held a command."""
-
-    command: Command
-
-
-@dataclass(frozen=True, slots=True)
-class Crossed:
-    """A limit was crossed."""
-
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """The pilot is being killed: all that remains must fit into `seconds`."""
-
-    code: ErrorCode
-    diag: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLost:
-    """No update was accepted for so long that the job is no longer ours."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadDied:
-    """One of the job's own threads ended with an exception."""
-
-    name: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class WrappedUp:
-    """Logs and files are stored, or not: `code` is NONE if all that matters
-    is.
-    """
-
-    code: ErrorCode = ErrorCode.NONE
-    diag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The server has the final report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undelivered:
-    """Time for the final report is over, or the server refuses it for good."""
-
-    why: str
-
-
-Event = (
-    Accepted
-    | Started
-    | NotStarted
-    | Exited
-    | Commanded
-    | Crossed
-    | Signalled
-    | ServerLost
-    | ThreadDied
-    | WrappedUp
-    | Delivered
-    | Undelivered
-)
-
-
-# --- actions ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The outcome of the job; decided once."""
-
-    state: JobState
-    result: PayloadResult
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the server this state."""
-
-    state: JobState
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Get everything and start the payload; answers with Started or
-    NotStarted.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class CancelPreparation:
-    """Stop preparing; NotStarted or, if it was too late, Started still
-    follows.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the payload: ask, wait `grace_s`, kill; Exited follows."""
-
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Debug:
-    """Carry out a debug command, or end debug mode."""
-
-    command: Command
-
-
-@dataclass(frozen=True, slots=True)
-class WrapUp:
-    """Drain, bundle, upload; WrappedUp follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hurry:
-    """Whatever is under way has `seconds` left."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Send the final report; Delivered or Undelivered follows."""
-
-    ending: Ending
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Nothing is left to do."""
-
-
-Action = Report | Prepare | CancelPreparation | Stop | Debug | WrapUp | Hurry | Deliver | End
 
 
 class IllegalEvent(RuntimeError):

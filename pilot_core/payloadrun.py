@@ -25,9 +25,9 @@ from pilot_core.base.files import UnsafeName, safe_join, tail_bytes, write_atomi
 from pilot_core.compile import container_spec
 from pilot_core.config import PayloadConfig
 from pilot_core.errors import NodeError, PilotError
+from pilot_core.events import Event, Exited, NotStarted, Started
 from pilot_core.experiments.contract import Experiment
 from pilot_core.fetch import fetch_script
-from pilot_core.machine import Event, Exited, NotStarted, Started
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths, PayloadKind, PayloadResult, PayloadSpec

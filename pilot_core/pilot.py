@@ -15,7 +15,7 @@ def main() -> int:
         return 65
     # Imported here, so that the file works both as a console script and as
     # `python3 pilot3/pilot.py`, where its own folder is the first on the path.
-    from pilot_core.app import run
+    from pilot_core.main import run
 
     return run(sys.argv[1:])
 

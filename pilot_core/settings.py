@@ -1,66 +1,15 @@
 """Every setting in one table: its option, variables, INI key, unit and
-meaning. Pure.
+meaning; and the options of pilot3 that change nothing here. Pure.
 
-A value comes from exactly one source: command line, environment, INI file or
-default, in this order (PANDAPILOT_LIFETIME alone beats its option, as it does
-in pilot3). `cli.py` reads the sources, `pilot.py --show-config` prints the
-result with the source of each value.
+`resolve.py` says which source counts (PANDAPILOT_LIFETIME alone beats its
+option, as it does in pilot3), `cli.py` reads the sources, and
+`pilot.py --show-config` prints the result with the source of each value.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
 from pilot_core.base import text
+from pilot_core.resolve import Ignored, Setting
 
-__all__ = ["IGNORED", "SETTINGS", "BadSetting", "Setting", "Value", "resolve"]
-
-
-class BadSetting(ValueError):
-    """A value that cannot be used; names source, setting and value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A setting's value and where it came from."""
-
-    value: object
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row.
-
-    Attributes
-    ----------
-    field
-        `capability.name` in `config.py`, or `cli.name` for what only `cli.py`
-        uses.
-    flags
-        Options; empty for none.
-    env
-        Variables, the first that is set counts.
-    ini
-        `Section.key` in pilot3's default.cfg.
-    const
-        Value of an option that takes none.
-    """
-
-    field: str
-    meaning: str
-    convert: Callable[[str], object] = str
-    flags: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    ini: str = ""
-    unit: str = ""
-    const: object = None
-    env_wins: bool = False
-
-    @property
-    def dest(self) -> str:
-        """Name in the parsed options."""
-        return self.field.replace(".", "__")
-
+__all__ = ["IGNORED", "SETTINGS"]
 
 SETTINGS: tuple[Setting, ...] = (
     # who we are
@@ -351,17 +300,6 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """An option of pilot3 that is accepted and changes nothing; `why` is said
-    once where it matters.
-    """
-
-    flags: tuple[str, ...]
-    why: str = ""
-    takes_value: bool = True
-
-
 IGNORED: tuple[Ignored, ...] = (
     Ignored(("-r", "--resource")),
     Ignored(("-s", "--site")),
@@ -385,52 +323,3 @@ IGNORED: tuple[Ignored, ...] = (
     Ignored(("--es-executor-type",), "there is no event service"),
     Ignored(("--subscribe-to-msgsvc",), "jobs do not come through the message broker", takes_value=False),
 )
-
-
-def resolve(
-    options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
-) -> dict[str, Value]:
-    """Values that some source gives, by field; defaults are `config.py`'s.
-
-    Parameters
-    ----------
-    options
-        Parsed options by `Setting.dest`, only those that were given.
-    environment
-        Variables; empty ones and ones that still hold an unexpanded `$` do not
-        count.
-    ini
-        `Section.key` to text.
-
-    Raises
-    ------
-    BadSetting
-        Naming source and value.
-    """
-    values: dict[str, Value] = {}
-    for setting in SETTINGS:
-        for source, raw in _candidates(setting, options, environment, ini):
-            try:
-                value = raw if not isinstance(raw, str) else setting.convert(raw)
-            except ValueError as err:
-                raise BadSetting(f"{source}={raw!r}: {err}") from err
-            values[setting.field] = Value(value, source)
-            break
-    return values
-
-
-def _candidates(
-    setting: Setting, options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
-) -> Sequence[tuple[str, object]]:
-    given: list[tuple[str, object]] = []
-    if setting.dest in options:
-        given.append((setting.flags[-1], options[setting.dest]))
-    found: list[tuple[str, object]] = [
-        (name, environment[name])
-        for name in setting.env
-        if environment.get(name, "") and not environment[name].startswith("$")
-    ]
-    given = [*found, *given] if setting.env_wins else [*given, *found]
-    if setting.ini and ini.get(setting.ini, ""):
-        given.append((setting.ini, ini[setting.ini]))
-    return given

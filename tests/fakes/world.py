@@ -20,8 +20,9 @@ from container.errors import EngineUnavailable, ImageError, StartError
 from container.labels import NAME_LABEL
 from container.reaper import BOOT_LABEL, OWNER_LABEL
 from container.spec import ContainerSpec
-from pilot_core.agent import Agent, AgentEvent
+from pilot_core.agent import Agent
 from pilot_core.app import Pilot
+from pilot_core.attend import AgentEvent
 from pilot_core.base.budget import Budget
 from pilot_core.base.redact import Redactor
 from pilot_core.compile import FAMILY

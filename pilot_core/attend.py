@@ -1,0 +1,141 @@
+"""One thing at a time, done in a thread, while the main thread hears signals.
+
+Whatever may block between jobs (the server, queue data, engines, storage)
+happens in a thread of a `Scope`; the main thread only waits for its inbox.
+From the first signal on one allowance of time bounds all that is left to do.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock
+from pilot_core.base.inbox import Inbox
+from pilot_core.base.scope import Scope
+from pilot_core.events import Signalled
+from pilot_core.jobtools import Drain, PilotEvent, Signal
+from pilot_core.model.codes import ErrorCode
+
+__all__ = ["JOIN_S", "AgentEvent", "Answer", "Attendant", "Killed"]
+
+T = TypeVar("T")
+
+#: After a signal the answer to a running request for a job is waited for so
+#: long: it may bring a job, which then needs a failed report from us.
+LAST_ANSWER_S = 3.0
+
+TICK_S = 10.0
+
+#: For the end of a thread that has answered, or whose answer nobody waits for.
+JOIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a thread of the agent brings back: a value or a failure.
+
+    `question` is the thread's own mark: an answer that nobody waits for any
+    more may come while another one is waited for.
+    """
+
+    question: object
+    value: object = None
+    error: Exception | None = None
+
+
+AgentEvent = PilotEvent | Answer
+
+
+class Killed(Exception):
+    """A signal ends the pilot; `late` is the answer that still came, if one
+    did.
+    """
+
+    def __init__(self, why: Signalled, late: object) -> None:
+        super().__init__(why.diag)
+        self.why = why
+        self.late = late
+
+
+class Attendant:
+    """Waits for one answer at a time and hears signals meanwhile.
+
+    Parameters
+    ----------
+    whole
+        All the time there is; the first signal shortens it.
+    alive
+        Called at least every `TICK_S` seconds: the main loop still turns.
+    why
+        What a signal means, and how long there is from now.
+
+    Attributes
+    ----------
+    draining
+        True once no further job is wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox[AgentEvent],
+        clock: Clock,
+        whole: Budget,
+        alive: Callable[[], None],
+        why: Callable[[Signal], Signalled],
+    ) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._whole = whole
+        self._alive = alive
+        self._why = why
+        self.draining = False
+
+    def wait(self, name: str, work: Callable[[threading.Event], T]) -> T:
+        """What `work` returns or raises, done in a thread: signals are heard
+        here.
+
+        `work` gets an event that is set when it should come to an end.
+
+        Raises
+        ------
+        Killed
+            A signal came; the answer was waited for `LAST_ANSWER_S` seconds
+            more.
+        """
+        question = object()
+        killed: Signalled | None = None
+        limit = self._whole
+        late: object = None
+        with Scope("agent", clock=self._clock, join_s=JOIN_S) as scope:
+            scope.spawn(name, self._answer, question, work, scope.stopping)
+            while not limit.spent:
+                self._alive()
+                event = self._inbox.get(min(TICK_S, limit.left))
+                if isinstance(event, Signal):
+                    killed = killed or self._why(event)
+                    scope.stopping.set()
+                    self._whole.shorten(killed.seconds)
+                    limit = limit.part(LAST_ANSWER_S, "last answer")
+                elif isinstance(event, Drain):
+                    self.draining = True
+                    scope.stopping.set()
+                elif isinstance(event, Answer) and event.question is question:
+                    late = event
+                    break
+        if killed is not None or not isinstance(late, Answer):
+            raise Killed(killed or Signalled(ErrorCode.NONE, "the time is over", 0.0), late)
+        if late.error is not None:
+            raise late.error
+        return late.value  # type: ignore[return-value]
+
+    def _answer(
+        self, question: object, work: Callable[[threading.Event], object], stop: threading.Event
+    ) -> None:
+        try:
+            answer = Answer(question, value=work(stop))
+        except Exception as err:  # noqa: BLE001 - raised again where it is waited for
+            answer = Answer(question, error=err)
+        self._inbox.put(answer)

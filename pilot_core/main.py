@@ -1,0 +1,87 @@
+"""The pilot as a process: its arguments, its folder, its log, its exit code."""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pilot_core import __version__, cli, loglines
+from pilot_core.app import Pilot
+from pilot_core.base.clock import SystemClock
+from pilot_core.base.logs import file_log, setup_logging
+from pilot_core.base.redact import Redactor
+from pilot_core.config import Config
+from pilot_core.errors import PilotError, SetupError
+from pilot_core.ledger import FILE_NAME as LEDGER
+from pilot_core.model.codes import ErrorCode, exit_code
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, build, live; returns the exit code of the process."""
+    redactor = Redactor()
+    try:
+        invocation = cli.parse(argv)
+    except SetupError as err:
+        sys.stderr.write(f"pilot.py: {err}\n")
+        return exit_code(err.code)
+    if invocation.show:
+        sys.stdout.write(cli.show(invocation) + "\n")
+        return 0
+    config = invocation.config
+    setup_logging(debug=config.worker.debug, redactor=redactor)
+    faulthandler.enable()
+    launched = Path.cwd()
+    home = config.worker.home
+    with contextlib.ExitStack() as stack:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            os.chdir(home)
+            stack.enter_context(file_log(home / "pilotlog.txt", debug=config.worker.debug, redactor=redactor))
+        except OSError as err:
+            log.error("work directory %s: %s", home, err.strerror)
+            return exit_code(ErrorCode.MKDIR)
+        _banner(config, invocation.remarks)
+        code = _live(config, redactor)
+        shell = exit_code(code)
+        loglines.pilot_finished(code, shell)
+    os.chdir(launched)
+    if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
+        shutil.rmtree(home, ignore_errors=True)
+    return shell
+
+
+def _owes(home: Path) -> bool:
+    """True if the server or the storage does not have all of a job that ran
+    here.
+    """
+    return (home / LEDGER).exists() or any(home.glob("PanDA_Pilot-*"))
+
+
+def _banner(config: Config, remarks: Sequence[str]) -> None:
+    log.info("*" * 40)
+    log.info("***  PanDA Pilot version %s  ***", __version__)
+    log.info("*" * 40)
+    log.info(
+        "queue %s, host %s, python %s", config.worker.queue, config.worker.hostname, platform.python_version()
+    )
+    log.info("work directory %s", config.worker.home)
+    for remark in remarks:
+        log.warning("%s", remark)
+
+
+def _live(config: Config, redactor: Redactor) -> ErrorCode:
+    try:
+        with Pilot(config, redactor=redactor, clock=SystemClock()) as pilot:
+            return pilot.agent.run()
+    except PilotError as err:
+        log.error("%s", err)
+        return err.code
