@@ -19,6 +19,10 @@ class Unanswered(Exception):
     """
 
 
+class NotThere(Unanswered):
+    """The server knows no such thing."""
+
+
 def find_url(folder: Path) -> str:
     """URL of the server that runs on `folder`; it leaves it there when it
     starts.
@@ -52,7 +56,10 @@ class Client:
 
     def job(self, panda_id: int) -> dict[str, Any]:
         """One job."""
-        found: dict[str, Any] = self._ask(f"/local/jobs/{panda_id}")
+        try:
+            found: dict[str, Any] = self._ask(f"/local/jobs/{panda_id}")
+        except NotThere:
+            raise Unanswered(f"there is no job {panda_id}") from None
         return found
 
     def cancel(self, panda_id: int) -> bool:
@@ -84,7 +91,7 @@ class Client:
             with err:
                 text = err.read().decode(errors="replace").strip()
             if err.code == 404:
-                raise Unanswered(f"{request.full_url}: not found") from None
+                raise NotThere(f"{request.full_url}: not found") from None
             raise Unanswered(f"{request.full_url}: {text or err.reason}") from None
         except OSError as err:
             reason = getattr(err, "reason", err)

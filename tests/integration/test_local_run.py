@@ -1,6 +1,8 @@
 """`pilot-local` as a program: the demonstration, the server, its image."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -63,6 +65,30 @@ def test_serve_until_sigterm(tmp_path: Path) -> None:
     assert alive == "alive=yes"
     assert process.returncode == 0
     assert rest.endswith("stopped\n")
+
+
+def test_the_commands_of_the_readme(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = next(text for text in readme.split("```") if "pilot-local serve " in text)
+    serve, *commands = [line.partition(" #")[0].strip() for line in block.strip().splitlines()]
+    bin_path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**ENVIRONMENT, "HOME": str(tmp_path), "PATH": bin_path}
+    with subprocess.Popen(
+        [*shlex.split(serve), "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("PanDA for one machine: http")
+        done = [
+            subprocess.run(
+                ["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+            for line in commands
+        ]
+        server.terminate()
+    panda_id = done[0].strip()
+    assert "job " + panda_id + " ended failed with code 1305" in done[1]
+    assert re.search(rf"^{panda_id} +LOCAL +failed .* 3 ", done[2], re.MULTILINE)
+    assert "payload.stdout (6 bytes)\nhello\n" in done[2]
 
 
 def test_port_in_use_is_one_line(tmp_path: Path) -> None:

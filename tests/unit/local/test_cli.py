@@ -96,7 +96,7 @@ def test_one_job_closely_and_its_logs(capsys: pytest.CaptureFixture[str], panda:
     [
         (("submit",), "what is the job?"),
         (("submit", "--file", "/nonexistent/job.json"), "/nonexistent/job.json: [Errno 2]"),
-        (("status", "12"), "/local/jobs/12: not found"),
+        (("status", "12"), "there is no job 12"),
         (("status", "--url", "http://127.0.0.1:9"), "is `pilot-local serve` running?"),
     ],
 )
@@ -108,6 +108,13 @@ def test_errors_are_one_line(
     assert err.startswith("pilot-local: ")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_logs_of_the_last_job(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:
+    assert "there is no job yet" in run(capsys, panda, "logs")[2]
+    panda.store.submit({})
+    last = panda.store.submit({})
+    assert f"job {last} is activated" in run(capsys, panda, "logs")[2]
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
