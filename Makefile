@@ -28,8 +28,11 @@ run-rubin: $(STAMP) ## the same with a real Rubin payload (pipetask)
 test: $(STAMP) ## every test this machine can run
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
+# About an hour on two cores. Goes on where it was stopped with
+# PILOT_SOAK_FROM=<a multiple of 5000>.
 soak: $(STAMP) ## a million generated cases for the log shipper
-	PILOT_SOAK=1000000 $(BIN)/python -m pytest --timeout 0 tests/unit/logship/test_delivery_property.py
+	PILOT_SOAK=1000000 nice $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 -v \
+	  tests/unit/logship/test_delivery_property.py tests/unit/logship/test_familiar.py
 
 $(VENV)/.lint: $(STAMP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lint]'

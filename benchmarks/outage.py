@@ -17,13 +17,11 @@ report, if a log is missing, or if the pilot still owes something.
 How many requests are allowed:
 
 =========  ===================================================================
-middle     an update has 3 attempts, and is repeated after 60, 120, 240... s,
-           at most half a period, with a jitter of one half: never more than
-           `most_updates`. In 600 s these are 15 requests with the default
-           period of 1800 s, and 27 with the 300 s of this benchmark
-end        the final report is repeated without end, after waits of up to 2, 4,
-           8... 256, 300 s with full jitter: 12 on average; so many that one
-           pilot of a thousand needs more are counted out by `most_finals`
+middle     a heartbeat that fails is repeated once, some 10 s later; then the
+           next one is due: `most_updates`, which in 600 s is 2 requests with
+           the default period of 1800 s, and 4 with the 300 s of this benchmark
+end        the final report is repeated without end, after about 10, 300, 600,
+           1200 s: never more than `most_finals`, which in 600 s is 5
 =========  ===================================================================
 """
 
@@ -44,12 +42,12 @@ from pilot_core import cli
 from pilot_core.app import Pilot
 from pilot_core.base.logs import setup_logging
 from pilot_core.base.redact import Redactor
-from pilot_core.heartbeat import AGAIN_S
+from pilot_core.base.retry import AWAY_RETRY
+from pilot_core.heartbeat import EARLIEST
 from pilot_core.local.definition import make
 from pilot_core.local.faults import Fault, FaultKind
 from pilot_core.local.server import LocalPanda
 from pilot_core.model.codes import exit_code
-from pilot_core.server.client import FINAL_RETRY, UPDATE_RETRY
 from tests.fakes.pilot_process import PilotProcess, start_pilot
 
 #: Kinds of outage; None: nobody listens at the server's port.
@@ -157,7 +155,7 @@ class Outage:
                 self._panda.store.wait_status(job, "running", 30)
                 time.sleep(self._outage_s * 0.5 / self._scale)
                 self._be_away(pilot)
-                code = pilot.wait(60 + 3 * 300 / self._scale)
+                code = pilot.wait(60 + 3 * 1800 / self._scale)
             return self._judge(job, home, code)
         finally:
             self._panda.stop()
@@ -214,25 +212,19 @@ def _failures(pilot: PilotProcess) -> int:
 
 def most_updates(outage_s: float) -> int:
     """Requests for updates during an outage, if every wait is as short as it
-    can be.
+    can be; one of them is the repeat of the first.
     """
-    updates, at_s = 0, 0.0
-    while at_s < outage_s:
-        at_s += 0.5 * min(AGAIN_S * 2.0**updates, HEARTBEAT_S / 2)
-        updates += 1
-    return updates * UPDATE_RETRY.attempts
+    return 2 + int(outage_s / (EARLIEST * HEARTBEAT_S))
 
 
-def most_finals(outage_s: float, *, trials: int = 4000) -> int:
-    """Attempts at a final report that one pilot of a thousand exceeds."""
-    counts = []
-    for _ in range(trials):
-        left, attempts = outage_s, 0
-        while left > 0:
-            attempts += 1
-            left -= FINAL_RETRY.wait_s(attempts)
-        counts.append(attempts)
-    return sorted(counts)[int(trials * 0.999)]
+def most_finals(outage_s: float) -> int:
+    """The same for the final report."""
+    low, _ = AWAY_RETRY.spread
+    attempts, at_s, wait_s = 1, 0.0, AWAY_RETRY.soon_s
+    while (at_s := at_s + low * wait_s) < outage_s:
+        wait_s = min(AWAY_RETRY.cap_s, AWAY_RETRY.first_s * AWAY_RETRY.factor ** (attempts - 1))
+        attempts += 1
+    return attempts
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,7 +4,14 @@ library.
 Prints rate, CPU time and peak memory of each, in a process of its own, against
 a server on loopback that throws the data away.
 
-    python benchmarks/upload.py [--mb 2048] [--latency-ms 30]
+    python benchmarks/upload.py [--mb 2048] [--latency-ms 30] [--check]
+
+With a limit of 1 GB for everything, page cache included (cgroup v1, as root):
+
+    mkdir /sys/fs/cgroup/memory/upload
+    echo 1G >/sys/fs/cgroup/memory/upload/memory.limit_in_bytes
+    sh -c 'echo $$ >/sys/fs/cgroup/memory/upload/tasks;
+           exec python benchmarks/upload.py --check'
 """
 
 import argparse
@@ -100,14 +107,15 @@ def plain(url: str, path: Path) -> None:
     client.bucket("bucket").blob("x").upload_from_filename(str(path))
 
 
-def measure(name: str, url: str, path: Path) -> None:
-    """Run one of the two and print its figures."""
+def measure(name: str, url: str, path: Path, pipe: Any) -> None:
+    """Run one of the two, print its figures and send rate and peak memory."""
     started, before = time.monotonic(), time.process_time()
     {"ours": ours, "plain": plain}[name](url, path)
     seconds, cpu = time.monotonic() - started, time.process_time() - before
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = path.stat().st_size / 1e6 / seconds
     print(f"{name:6} {seconds:6.2f} s {rate:7.0f} MB/s   CPU {cpu:5.2f} s   peak memory {peak_mb:5.0f} MB")
+    pipe.send((rate, peak_mb))
 
 
 @contextlib.contextmanager
@@ -137,8 +145,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=2048)
     parser.add_argument("--latency-ms", type=float, default=0.0, help="of each answer; a region's is some 30")
+    parser.add_argument("--check", action="store_true", help="fail below 80 %% of the rate or above 100 MB")
     arguments = parser.parse_args()
     size = arguments.mb
+    context = multiprocessing.get_context("spawn")
+    rates: dict[str, float] = {"plain": 0.0, "ours": 0.0}
+    memory: dict[str, float] = {"plain": 0.0, "ours": 0.0}
     with tempfile.TemporaryDirectory() as folder, sink(arguments.latency_ms / 1000) as url:
         path = Path(folder) / "payload.stderr"
         piece = os.urandom(PIECE)
@@ -146,9 +158,16 @@ def main() -> None:
             for _ in range(size):
                 out.write(piece)
         for name in ("plain", "ours", "plain", "ours"):
-            child = multiprocessing.get_context("spawn").Process(target=measure, args=(name, url, path))
+            here, there = context.Pipe()
+            child = context.Process(target=measure, args=(name, url, path, there))
             child.start()
+            rate, peak_mb = here.recv()
             child.join()
+            rates[name], memory[name] = max(rates[name], rate), max(memory[name], peak_mb)
+    ratio = rates["ours"] / rates["plain"]
+    print(f"ours reaches {ratio:.0%} of the plain client's rate with {memory['ours']:.0f} MB")
+    if arguments.check and (ratio < 0.8 or memory["ours"] > 100):
+        raise SystemExit("below what is promised")
 
 
 if __name__ == "__main__":

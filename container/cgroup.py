@@ -10,7 +10,7 @@ from pathlib import Path
 from container.spec import Stats
 from pilot_core.base.procs import PROC, read_bytes
 
-__all__ = ["Cgroup", "find_cgroup"]
+__all__ = ["CGROUP", "Cgroup", "current_tasks", "find_cgroup", "refused_forks"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -61,6 +61,7 @@ class Cgroup:
             write_bytes=written,
             processes=len(self.pids()) or None,
             threads=_number(folder / "pids.current"),
+            refused_forks=refused_forks(folder),
             source="cgroup v2",
         )
 
@@ -79,6 +80,7 @@ class Cgroup:
             write_bytes=written,
             processes=len(self.pids()) or None,
             threads=_number(folder("pids") / "pids.current"),
+            refused_forks=refused_forks(folder("pids")),
             source="cgroup v1",
         )
 
@@ -109,8 +111,20 @@ def find_cgroup(pid: int, container_id: str, *, proc: Path = PROC, root: Path = 
     return Cgroup(folders) if folders else None
 
 
+def refused_forks(folder: Path) -> int | None:
+    """How many forks the pids controller has refused in a group; None if
+    nobody knows.
+    """
+    return _table(_read(folder / "pids.events")).get(b"max")
+
+
 def _read(path: Path) -> bytes:
     return read_bytes(str(path))
+
+
+def current_tasks(folder: Path) -> int | None:
+    """How many processes and threads the pids controller counts in a group."""
+    return _number(folder / "pids.current")
 
 
 def _number(path: Path) -> int | None:

@@ -9,6 +9,7 @@ what it starts past the shim is found by the folder of the payload it mounts.
 """
 
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from container.process_engine import ProcessContainer, ProcessEngine
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 from container.stopping import Stopping
 from pilot_core.base.clock import Clock
+from pilot_core.base.procs import pid_file
 
 __all__ = ["SHIM", "CompanionContainer", "CompanionEngine"]
 
@@ -37,6 +39,9 @@ SHIM = Path(__file__).resolve().parent / "shim"
 # 0.03 to 0.2 s on an idle node; a busy disk takes longer.
 _QUIET_S = 1.0
 _LOOK_S = 0.1
+# How soon a container that a script starts is seen: its id is known 0.2 s or
+# so before it runs.
+_WATCH_S = 0.25
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -57,6 +62,7 @@ class CompanionContainer:
         self.id = script.id
         self.pid = script.pid
         self._script = script
+        self._script_file = pid_file(script.pid)
         self._containers = containers
         self._clock = clock
         self._quiet_since: float | None = None
@@ -66,11 +72,24 @@ class CompanionContainer:
         self._stopping = Stopping(name, ask=self._ask, over=self._over, kill=self._kill, clock=clock)
 
     def wait(self, timeout_s: float) -> ContainerExit | None:
-        end = self._script.wait(timeout_s)
-        return None if end is None else self._finish(end)
+        deadline = self._clock.monotonic() + timeout_s
+        while True:
+            left = max(0.0, deadline - self._clock.monotonic())
+            rest = min(left, _WATCH_S)
+            # The containers and the script are waited for together, where the
+            # kernel can; in turn elsewhere, and once the script has ended but
+            # not all of it.
+            if self._containers.watch(rest if self._script_file >= 0 else 0.0, self._script_file):
+                self._close_file()
+            end = self._script.wait(0.0 if self._script_file >= 0 else rest)
+            if end is not None:
+                return self._finish(end)
+            if left <= 0:
+                return None
 
     def stats(self) -> Stats:
-        return total(self._script.stats(), *self._containers.stats())
+        script = self._script.stats(outside=self._containers.clients())
+        return total(script, *self._containers.stats())
 
     def stop(self, grace_s: float) -> ContainerExit:
         try:
@@ -85,7 +104,13 @@ class CompanionContainer:
         if self._script.wait(0.0) is not None:
             self._containers.clear()
             self._containers.close()
+        self._close_file()
         self._script.remove()
+
+    def _close_file(self) -> None:
+        number, self._script_file = self._script_file, -1
+        if number >= 0:
+            os.close(number)
 
     def _finish(self, end: ContainerExit) -> ContainerExit:
         """The script's end with what its containers add; they are removed."""
@@ -101,6 +126,7 @@ class CompanionContainer:
                     out_of_memory=end.out_of_memory or self._containers.out_of_memory(),
                     cpu_s=end.cpu_s if cpu_s is None else (end.cpu_s or 0.0) + cpu_s,
                     max_memory_bytes=self._containers.peak,
+                    refused_forks=end.refused_forks + self._containers.refused,
                 )
             return self._end
 
@@ -149,7 +175,8 @@ class CompanionEngine:
     `spec.mounts` of such a payload are the host folders that belong to it
     alone, as `/tmp/panda/<PandaID>`: any container that mounts one of them is
     taken for the payload's. Read-only ones are shared data and say nothing.
-    `spec.memory_bytes` and `spec.cpus` limit each container it starts.
+    `spec.memory_bytes`, `spec.cpus` and `spec.processes` limit each container
+    it starts.
 
     Parameters
     ----------
@@ -242,6 +269,8 @@ class CompanionEngine:
             extra["CONTAINER_MEMORY"] = str(spec.memory_bytes)
         if spec.cpus:
             extra["CONTAINER_CPUS"] = f"{spec.cpus:g}"
+        if spec.processes:
+            extra["CONTAINER_PIDS"] = str(spec.processes)
         return extra
 
     def _has_init(self) -> bool:

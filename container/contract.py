@@ -96,6 +96,9 @@ class Engine(Protocol):
     ) -> None:
         """Have the image on this node; at once if it is there already.
 
+        Where an image is pulled by the start and no earlier (kubernetes), this
+        only notes the wishes for it, and `start` raises in its place.
+
         Raises
         ------
         ImageError, EngineUnavailable, Cancelled
@@ -110,6 +113,8 @@ class Engine(Protocol):
         ------
         StartError
             Nothing of it is left behind then.
+        ImageError, EngineUnavailable, Cancelled
+            The same, from an engine that pulls now.
         """
         ...
 

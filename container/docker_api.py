@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from container.errors import EngineError, EngineUnavailable
+from container.errors import EngineUnavailable, Refused
 
 if TYPE_CHECKING:
     import docker
@@ -28,27 +28,6 @@ _ANY = "1.24"
 #: Seconds a call may take while something is being stopped: a part of
 #: `KILL_S`.
 QUICK_S = 2.0
-
-
-class Refused(EngineError):
-    """The daemon answered, and said no.
-
-    Parameters
-    ----------
-    text
-        What was asked, and the daemon's own words.
-    status
-        HTTP status of the answer.
-    """
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-    @property
-    def missing(self) -> bool:
-        """True if the container or image asked for is not there."""
-        return self.status == 404
 
 
 class Daemon:

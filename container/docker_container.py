@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from container.errors import EngineError, EngineUnavailable
 from container.output import OutputFile
 from container.spec import ContainerExit, Stats
 from container.stopping import Stopping
-from container.stream import Demultiplexer, Readable, readable
+from container.stream import Demultiplexer, Readable, ready
 from pilot_core.base.clock import Clock
 from pilot_core.base.scope import Scope
 
-__all__ = ["LOST_AFTER_S", "DockerContainer", "attach", "remove"]
+__all__ = ["LOST_AFTER_S", "DockerContainer", "attach", "events", "remove"]
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,15 @@ log = logging.getLogger(__name__)
 #: counts as lost.
 LOST_AFTER_S = 60.0
 
-# Seconds between two looks at CPU time and memory, which the kernel forgets
-# with the last process; also how soon the reader notices that it should stop.
-_LOOK_S = 1.0
+# Seconds between two looks at CPU time and memory; also how soon the reader
+# notices that it should stop.
+_LOOK_S = 0.2
 # Seconds between two attempts to reach a daemon that does not answer.
 _PAUSE_S = 0.5
 _CHUNK = 256 * 1024
+# Exit codes after SIGKILL and SIGTERM, and what a daemon that comes back says
+# of a container whose end it has not seen.
+_KILLED = (137, 143, 255)
 
 
 class _Attached:
@@ -95,6 +98,9 @@ class DockerContainer:
         self._files = OutputFile(stdout), OutputFile(stderr)
         self._frames = Demultiplexer(*self._files)
         self._silent_since: float | None = None
+        self._away = ""
+        self._born = clock.time()
+        self._asked = False
         self._end: ContainerExit | None = None
         self._ended = threading.Event()
         self._kills = 0
@@ -122,11 +128,13 @@ class DockerContainer:
         return self._clock.wait(self._ended, timeout_s)
 
     def _ask(self) -> None:
+        self._asked = True
         self._try("stop", lambda api: api.kill(self.id, signal=self._signal))
 
     def _kill(self) -> None:
         # Removing by force reaches containers that a plain kill does not, such
         # as one whose first process the daemon has lost sight of.
+        self._asked = True
         if self._kills == 0:
             self._try("kill", lambda api: api.kill(self.id, signal="SIGKILL"))
         else:
@@ -164,7 +172,7 @@ class DockerContainer:
                 self._meter.look()
                 look_at = now + _LOOK_S
             try:
-                data = self._stream.read(_CHUNK) if readable(self._stream, _LOOK_S) else None
+                data = self._stream.read(_CHUNK) if self._readable(self._stream) else None
             except OSError as err:
                 log.warning("%s: output stream broke: %s", self._name, err)
                 return
@@ -172,6 +180,16 @@ class DockerContainer:
                 return
             if data:
                 self._frames.feed(data)
+
+    def _readable(self, stream: Readable) -> bool:
+        """Wait for output, for a while; if it ends meanwhile count what it has
+        used, while that is still there.
+        """
+        first, output = self._meter.fileno(), stream.fileno()
+        found = ready((first, output), _LOOK_S)
+        if first in found:
+            self._meter.last_look()
+        return output in found
 
     def _attach_again(self) -> None:
         self._close_stream()
@@ -195,19 +213,46 @@ class DockerContainer:
             return self._lost("removed by somebody else")
         except EngineUnavailable as err:
             now = self._clock.monotonic()
+            self._away = str(err)
             self._silent_since = self._silent_since or now
             if now - self._silent_since < LOST_AFTER_S:
                 return None
             return self._lost(str(err))
         self._silent_since = None
         if state["Status"] not in ("exited", "dead"):
+            self._away = ""
             return None
+        code, out_of_memory = int(state["ExitCode"]) & 0xFF, bool(state.get("OOMKilled"))
+        by_others = "" if out_of_memory or code not in _KILLED else self._killer()
         return ContainerExit(
-            int(state["ExitCode"]) & 0xFF,
-            out_of_memory=bool(state.get("OOMKilled")),
+            code,
+            out_of_memory=out_of_memory,
+            lost=by_others and f"container {self.id[:12]}: {by_others}",
             cpu_s=self._meter.cpu_s,
             max_memory_bytes=self._meter.peak,
+            refused_forks=self._meter.refused,
         )
+
+    def _killer(self) -> str:
+        """Who killed it through the daemon, in words; empty if it was us, or
+        nobody.
+
+        A daemon that is shut down closes its door first and then stops its
+        containers: if it did not answer when the container ended, that was
+        why. All other kills are among its events, if only the last 256.
+        """
+        if self._asked:
+            return ""
+        if self._away:
+            return f"ended with its daemon ({self._away})"
+        try:
+            kills = events(self._daemon, [self.id], "kill", since=self._born, until=self._clock.time())
+        except EngineError as err:
+            return f"ended with its daemon ({err})"
+        signals = [str(kill.get("Actor", {}).get("Attributes", {}).get("signal", "?")) for kill in kills]
+        if not signals:
+            return ""
+        return f"stopped through the daemon, not by us (signal {', '.join(signals)})"
 
     def _lost(self, why: str) -> ContainerExit:
         return ContainerExit(
@@ -215,6 +260,7 @@ class DockerContainer:
             lost=f"container {self.id[:12]}: {why}",
             cpu_s=self._meter.cpu_s,
             max_memory_bytes=self._meter.peak,
+            refused_forks=self._meter.refused,
         )
 
     def _close_stream(self) -> None:
@@ -224,6 +270,7 @@ class DockerContainer:
 
     def _finish(self, end: ContainerExit) -> None:
         self._close_stream()
+        self._meter.close()
         for file in self._files:
             file.close()
         if not self._frames.complete:
@@ -233,6 +280,22 @@ class DockerContainer:
 
     def _watch_died(self, name: str, error: BaseException) -> None:
         self._finish(self._lost(f"{name}: {type(error).__name__}: {error}"))
+
+
+def events(
+    daemon: Daemon, container_ids: Iterable[str], kind: str, *, since: float, until: float
+) -> list[Mapping[str, Any]]:
+    """What the daemon remembers (its last 256 events) of containers, between
+    two epoch seconds; those may be gone.
+    """
+    filters = {"container": list(container_ids), "event": [kind]}
+    # Not beyond now: the daemon would wait for it.
+    span = {"since": f"{since:.9f}", "until": f"{until:.9f}"}
+
+    def ask(api: Any) -> list[Mapping[str, Any]]:
+        return list(api.events(**span, filters=filters, decode=True))
+
+    return daemon.call("events", ask)
 
 
 def remove(daemon: Daemon, container_id: str, *, within_s: float | None = None) -> None:

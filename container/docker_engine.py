@@ -14,11 +14,13 @@ from typing import Any
 from container.contract import Leftover
 from container.convert import create_arguments
 from container.docker_api import QUICK_S, Daemon, Refused
-from container.docker_container import DockerContainer, attach, remove
+from container.docker_container import DockerContainer, attach, events, remove
 from container.docker_stats import Meter
 from container.errors import EngineError, EngineUnavailable, StartError
+from container.image_store import DockerImages, ImageStore
 from container.labels import carries
 from container.pull import ensure_image
+from container.reaper import Owner
 from container.spec import ContainerSpec, PullProgress
 from container.stream import Readable
 from pilot_core.base.clock import Clock
@@ -51,6 +53,7 @@ class DockerEngine:
     ) -> None:
         self._daemon = Daemon(base_url, call_s)
         self._start_s = start_s
+        self._store: ImageStore | None = None
         self._clock = clock
 
     @property
@@ -70,7 +73,9 @@ class DockerEngine:
         on_progress: Callable[[PullProgress], None],
         cancelled: threading.Event,
     ) -> None:
-        ensure_image(
+        if self._store is not None:
+            self._store.claim(image)
+        pulled = ensure_image(
             self._daemon,
             image,
             timeout_s=timeout_s,
@@ -78,6 +83,14 @@ class DockerEngine:
             cancelled=cancelled,
             clock=self._clock,
         )
+        if pulled and self._store is not None:
+            self._store.pulled(image)
+
+    def limit_images(self, owner: Owner, limit_bytes: int) -> None:
+        """From now on remove images of our kind's pulling, longest unused
+        first, when all take more than `limit_bytes`.
+        """
+        self._store = ImageStore(DockerImages(self._daemon), owner, limit_bytes, clock=self._clock)
 
     def start(self, spec: ContainerSpec) -> DockerContainer:
         container_id = self._create(spec)
@@ -139,14 +152,25 @@ class DockerEngine:
         remove(self._daemon, container_id, within_s=QUICK_S)
 
     def meter(self, container_id: str) -> Meter | None:
-        """Measures a container that somebody else started; None if it is gone."""
+        """Measures a container that somebody else started; None if it is over.
+
+        Raises
+        ------
+        Refused
+            It has not begun.
+        """
         try:
             about = self._daemon.call(
                 "inspect", lambda api: api.inspect_container(container_id), within_s=QUICK_S
             )
-        except Refused:
+        except Refused as err:
+            if not err.missing:
+                raise
             return None
-        return Meter(self._daemon, about["Id"], int(about["State"].get("Pid") or 0))
+        if about["State"]["Status"] == "created":
+            raise Refused(f"container {container_id[:12]} has not started", 409)
+        pid = int(about["State"].get("Pid") or 0)
+        return Meter(self._daemon, about["Id"], pid) if pid else None
 
     def has_init(self) -> bool:
         """True if the daemon has the small init that `--init` asks for."""
@@ -163,14 +187,7 @@ class DockerEngine:
         ids = list(container_ids)
         if not ids:
             return False
-        filters = {"container": ids, "event": ["oom"]}
-        events = self._daemon.call(
-            "events",
-            lambda api: list(
-                api.events(since=int(since), until=int(until) + 1, filters=filters, decode=True)
-            ),
-        )
-        return bool(events)
+        return bool(events(self._daemon, ids, "oom", since=since, until=until))
 
     def _create(self, spec: ContainerSpec) -> str:
         try:

@@ -7,10 +7,19 @@
     ├── ImageError            the image cannot be had: the daemon's own words
     │   └── ImageNotFound     ... because there is none of that name
     ├── StartError            container refused (bad mount, no such command)
+    ├── Refused               daemon or API server answered, and said no
     └── Cancelled             the caller asked to stop waiting
 """
 
-__all__ = ["Cancelled", "EngineError", "EngineUnavailable", "ImageError", "ImageNotFound", "StartError"]
+__all__ = [
+    "Cancelled",
+    "EngineError",
+    "EngineUnavailable",
+    "ImageError",
+    "ImageNotFound",
+    "Refused",
+    "StartError",
+]
 
 
 class EngineError(Exception):
@@ -35,3 +44,24 @@ class StartError(EngineError):
 
 class Cancelled(EngineError):
     """The caller's `cancelled` event was set while the engine worked."""
+
+
+class Refused(EngineError):
+    """Who was asked answered, and said no.
+
+    Parameters
+    ----------
+    text
+        What was asked, and the answer's own words.
+    status
+        HTTP status of the answer.
+    """
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+    @property
+    def missing(self) -> bool:
+        """True if what was asked for is not there."""
+        return self.status == 404

@@ -1,6 +1,8 @@
 """The containers that one payload started itself: found, measured, removed."""
 
 import logging
+import os
+import re
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ from container.docker_engine import DockerEngine
 from container.docker_stats import Meter
 from container.errors import EngineError
 from container.spec import Stats
+from container.stream import ready
 from pilot_core.base.clock import Clock
+from pilot_core.base.files import tail_bytes
 
 __all__ = ["PayloadContainers", "total"]
 
@@ -20,6 +24,9 @@ log = logging.getLogger(__name__)
 # Seconds in which a daemon that did not answer is not asked again: the stop
 # of a payload must not wait for it at each look.
 _REST_S = 5.0
+# What the client writes into a cidfile, and room for a line end.
+_ID = re.compile(r"[0-9a-f]{64}")
+_ID_BYTES = 66
 _SUMMED = (
     "cpu_s",
     "rss",
@@ -32,6 +39,7 @@ _SUMMED = (
     "write_bytes",
     "processes",
     "threads",
+    "refused_forks",
 )
 
 
@@ -68,6 +76,8 @@ class PayloadContainers:
         self._clock = clock
         self._since = clock.time()
         self._meters: dict[str, Meter] = {}
+        # Those that ended before we had seen them run.
+        self._over: set[str] = set()
         self._rest_until = 0.0
         self._away = ""
         self._lock = threading.Lock()
@@ -77,6 +87,11 @@ class PayloadContainers:
         """CPU seconds of all that were measured, as of their last measurement."""
         seen = [meter.cpu_s for meter in list(self._meters.values()) if meter.cpu_s is not None]
         return sum(seen) if seen else None
+
+    @property
+    def refused(self) -> int:
+        """How many forks the kernel refused them."""
+        return sum(meter.refused for meter in list(self._meters.values()))
 
     @property
     def peak(self) -> int | None:
@@ -93,6 +108,32 @@ class PayloadContainers:
             ended = [m.cpu_s for i, m in self._meters.items() if i not in running and m.cpu_s]
         return [*now, Stats(cpu_s=sum(ended))] if ended else now
 
+    def watch(self, timeout_s: float, *more: int) -> set[int]:
+        """Measure those that the shim has told of, so that a short life counts
+        too, for so many seconds or until one of them ends.
+
+        Returns
+        -------
+        set
+            Those of the file numbers in `more` that became readable; any of
+            them ends the watch, too.
+        """
+        with self._lock:
+            for container_id in self._ids_seen() - self._meters.keys() - self._over:
+                self._measure(container_id)
+            meters = list(self._meters.values())
+        for meter in meters:
+            meter.look()
+        found = ready((*more, *(meter.fileno() for meter in meters)), timeout_s)
+        for meter in meters:
+            if meter.fileno() in found:
+                meter.last_look()
+        return found.intersection(more)
+
+    def clients(self) -> set[int]:
+        """Processes that are, or were, docker clients of its containers."""
+        return {int(name) for name in self._told() if name.isdecimal()}
+
     def _measure(self, container_id: str) -> None:
         if container_id not in self._meters and self._docker is not None:
             try:
@@ -100,7 +141,9 @@ class PayloadContainers:
             except EngineError as err:
                 log.debug("%s", err)
                 return
-            if meter is not None:
+            if meter is None:
+                self._over.add(container_id)
+            else:
                 self._meters[container_id] = meter
 
     @property
@@ -161,6 +204,8 @@ class PayloadContainers:
 
     def close(self) -> None:
         """Delete the folder of ids."""
+        for meter in list(self._meters.values()):
+            meter.close()
         self._ids.cleanup()
 
     def _foreign(self, found: Leftover) -> bool:
@@ -174,10 +219,19 @@ class PayloadContainers:
         each.
         """
         seen = set(self._meters)
+        for name in self._told():
+            # The payload may write there, too: a FIFO would be waited for.
+            text = tail_bytes(Path(self._ids.name) / name, _ID_BYTES).decode("ascii", "replace").strip()
+            if _ID.fullmatch(text):
+                seen.add(text)
+        return seen
+
+    def _told(self) -> list[str]:
+        """Names of the shim's files: the pid of each client."""
         try:
-            return seen | {path.read_text().strip() for path in Path(self._ids.name).iterdir()} - {""}
+            return os.listdir(self._ids.name)
         except OSError:
-            return seen
+            return []
 
 
 def total(first: Stats, *others: Stats) -> Stats:

@@ -5,6 +5,7 @@ The end of the first process is the end of the payload, as in a container:
 what it left running is killed before `wait` returns.
 """
 
+import contextlib
 import logging
 import os
 import platform
@@ -12,16 +13,18 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO
 
+from container.cgroup import CGROUP
 from container.contract import KILL_S, Leftover
 from container.errors import StartError
 from container.labels import LABELS_VARIABLE, NAME_LABEL, carries, from_text, to_text
 from container.proctree import ProcessTree
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 from container.stopping import Stopping
+from container.taskgroup import TaskGroup, find_groups, make_group
 from pilot_core.base.clock import Clock
 from pilot_core.base.procs import (
     PROC,
@@ -52,18 +55,27 @@ class ProcessContainer:
     """
 
     def __init__(
-        self, spec: ContainerSpec, popen: "subprocess.Popen[bytes]", mark: str, *, clock: Clock, proc: Path
+        self,
+        spec: ContainerSpec,
+        popen: "subprocess.Popen[bytes]",
+        mark: str,
+        *,
+        group: TaskGroup | None,
+        clock: Clock,
+        proc: Path,
     ) -> None:
         self.pid = popen.pid
         self.id = str(popen.pid)
         self._name = spec.name
         self._popen = popen
+        self._group = group
         self._clock = clock
         self._proc = proc
         # Not reaped before the thread below starts, so its entry is still
         # there.
         stat = read_stat(popen.pid, proc)
-        self._tree = ProcessTree(popen.pid, mark, stat.start_ticks if stat else 0, proc=proc)
+        ticks = stat.start_ticks if stat else 0
+        self._tree = ProcessTree(popen.pid, mark, ticks, group=group, proc=proc)
         self._tree_lock = threading.Lock()
         self._exited = threading.Event()
         self._ended = threading.Event()
@@ -83,9 +95,10 @@ class ProcessContainer:
     def wait(self, timeout_s: float) -> ContainerExit | None:
         return self._end if self._clock.wait(self._ended, timeout_s) else None
 
-    def stats(self) -> Stats:
+    def stats(self, *, outside: Set[int] = frozenset()) -> Stats:
+        """See the contract; the memory of processes `outside` does not count."""
         with self._tree_lock:
-            return self._tree.stats()
+            return self._tree.stats(outside=outside)
 
     def stop(self, grace_s: float) -> ContainerExit:
         self._stop_asked.set()
@@ -118,6 +131,8 @@ class ProcessContainer:
 
     def kill(self) -> None:
         """SIGKILL to all of it that can be found now."""
+        if self._group is not None:
+            self._group.shut()
         members = self.members()
         self._signal_group(signal.SIGKILL)
         for stat in members:
@@ -152,7 +167,12 @@ class ProcessContainer:
                 self._clock.wait(self._stop_done, _REST_S)
         else:
             self._sweep()
-        self._finish(ContainerExit(code if code >= 0 else 128 - code, cpu_s=self._cpu_s(used)))
+        refused = 0
+        if self._group is not None:
+            refused = self._group.refused
+            self._group.remove(self._clock)
+        code = code if code >= 0 else 128 - code
+        self._finish(ContainerExit(code, cpu_s=self._cpu_s(used), refused_forks=refused))
 
     def _sweep(self) -> None:
         left = self.members()
@@ -183,22 +203,24 @@ class ProcessEngine:
     """Runs `spec.argv` here: own session, declared environment, stdin from
     /dev/null.
 
-    `image`, `mounts`, `network`, `init` and the limits of a spec mean nothing
-    to it: the batch system is what limits here.
+    `image`, `mounts`, `network`, `init` and most limits of a spec mean nothing
+    to it: the batch system is what limits here. `processes` is kept by a
+    cgroup, where we may make one.
 
     Parameters
     ----------
     clock
         Source of time.
-    proc
-        Root of the proc file system.
+    proc, cgroup_root
+        Where /proc and /sys/fs/cgroup are.
     """
 
     name = "process"
 
-    def __init__(self, *, clock: Clock, proc: Path = PROC) -> None:
+    def __init__(self, *, clock: Clock, proc: Path = PROC, cgroup_root: Path = CGROUP) -> None:
         self._clock = clock
         self._proc = proc
+        self._cgroup_root = cgroup_root
 
     def check(self) -> str:
         return f"processes on Linux {platform.release()}"
@@ -214,30 +236,63 @@ class ProcessEngine:
         return
 
     def start(self, spec: ContainerSpec) -> ProcessContainer:
+        group: TaskGroup | None = None
         try:
             mark = to_text({**spec.labels, NAME_LABEL: spec.name})
-            with spec.stdout.open("ab") as out, spec.stderr.open("ab") as err:
-                popen = _popen(spec, {**spec.environment, LABELS_VARIABLE: mark}, out, err)
+            group = self._make_group(spec, mark)
+            environ = {**spec.environment, LABELS_VARIABLE: mark}
+            inside = contextlib.nullcontext() if group is None else group.entered()
+            with spec.stdout.open("ab") as out, spec.stderr.open("ab") as err, inside:
+                popen = _popen(spec, environ, out, err)
         except (OSError, ValueError, subprocess.SubprocessError) as err_:
+            if group is not None:
+                group.remove(self._clock)
             # An OSError names the file: program, working directory or output.
             raise StartError(f"{spec.name}: cannot start {spec.argv[:1]}: {err_}") from err_
-        return ProcessContainer(spec, popen, mark, clock=self._clock, proc=self._proc)
+        return ProcessContainer(spec, popen, mark, group=group, clock=self._clock, proc=self._proc)
+
+    def _make_group(self, spec: ContainerSpec, mark: str) -> TaskGroup | None:
+        """A cgroup that the calling thread can enter, if there is a limit and
+        we may.
+        """
+        if not spec.processes:
+            return None
+        group = make_group(spec.processes, mark, proc=self._proc, root=self._cgroup_root)
+        if group is None:
+            log.info("no cgroup limits the processes of %s: none can be made here", spec.name)
+            return None
+        try:
+            with group.entered():
+                return group
+        except OSError as err:
+            log.info("no cgroup limits the processes of %s: %s", spec.name, err)
+            group.remove(self._clock)
+            return None
 
     def leftovers(self, labels: Mapping[str, str]) -> Sequence[Leftover]:
-        found = {}
-        for stat, mark in self._marked():
-            theirs = from_text(mark)
-            if carries(theirs, labels):
-                found[mark] = Leftover(str(stat.pid), theirs.get(NAME_LABEL, ""), theirs, running=True)
-        return list(found.values())
+        # A group that a dead owner left empty has no process: 0 stands for it.
+        found = {group.labels: 0 for group in self._groups()}
+        found.update((mark, stat.pid) for stat, mark in self._marked())
+        marks = [(from_text(mark), pid) for mark, pid in found.items() if mark]
+        return [
+            Leftover(str(pid), theirs.get(NAME_LABEL, ""), theirs, running=pid > 0)
+            for theirs, pid in marks
+            if carries(theirs, labels)
+        ]
 
     def remove_leftover(self, leftover: Leftover) -> None:
         end = self._clock.monotonic() + KILL_S
         pause = threading.Event()
         mine = dict(leftover.labels)
         while self._clock.monotonic() < end:
+            groups = [group for group in self._groups() if from_text(group.labels) == mine]
+            for group in groups:
+                group.shut()
             left = [stat for stat, mark in self._marked() if from_text(mark) == mine]
             if not left:
+                # One that is still busy is empty for the next who looks.
+                for group in groups:
+                    group.remove(self._clock)
                 return
             for stat in left:
                 signal_process(stat.pid, stat.start_ticks, signal.SIGKILL, self._proc)
@@ -247,20 +302,26 @@ class ProcessEngine:
     def close(self) -> None:
         return
 
+    def _groups(self) -> list[TaskGroup]:
+        return find_groups(proc=self._proc, root=self._cgroup_root)
+
     def _marked(self) -> list[tuple[ProcStat, str]]:
         """Living processes with labels; never ourselves, nor those that
         started us.
         """
+        grouped = {tid: group.labels for group in self._groups() for tid in group.tasks()}
         table = processes(self._proc)
         pid = os.getpid()
         while pid in table:
             pid = table.pop(pid).ppid
         marks = (
-            (stat, environment(stat.pid, self._proc).get(LABELS_VARIABLE.encode()))
-            for stat in table.values()
-            if stat.living
+            (stat, grouped.get(stat.pid) or self._mark(stat.pid)) for stat in table.values() if stat.living
         )
-        return [(stat, mark.decode("utf-8", "replace")) for stat, mark in marks if mark]
+        return [(stat, mark) for stat, mark in marks if mark]
+
+    def _mark(self, pid: int) -> str:
+        mark = environment(pid, self._proc).get(LABELS_VARIABLE.encode(), b"")
+        return mark.decode("utf-8", "replace")
 
 
 def _popen(

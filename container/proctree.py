@@ -1,21 +1,22 @@
 """What a payload's processes are, and what they use, from /proc alone.
 
 A process belongs to the payload if it descends from the payload's first
-process, is in its session, carries its mark in the environment, or was seen
-to belong before. The last two keep those that left the session or lost their
-parent. A process that does all of it between two looks, leaving the session,
-clearing its environment and losing its parent, cannot be told from a
-stranger: only a container or a cgroup holds that one.
+process, is in its session, carries its mark in the environment, is in its
+cgroup, or was seen to belong before. The last three keep those that left the
+session or lost their parent. Without a cgroup a process that does all of it
+between two looks, leaving the session, clearing its environment and losing
+its parent, cannot be told from a stranger.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from pathlib import Path
 
 from container.labels import LABELS_VARIABLE
 from container.spec import Stats
+from container.taskgroup import TaskGroup
 from pilot_core.base.procs import PROC, ProcStat, descendants, environment, processes, read_bytes
 
 __all__ = ["ProcessTree", "PssReader", "usage"]
@@ -42,12 +43,17 @@ class ProcessTree:
     root_ticks
         Start of the first process, see `ProcStat.start_ticks`: nothing older
         belongs to the payload.
+    group
+        Its cgroup, if there is one.
     proc
         Root of the proc file system.
     """
 
-    def __init__(self, root: int, mark: str, root_ticks: int, *, proc: Path = PROC) -> None:
+    def __init__(
+        self, root: int, mark: str, root_ticks: int, *, group: TaskGroup | None = None, proc: Path = PROC
+    ) -> None:
         self._root = root
+        self._group = group
         self._mark = mark.encode()
         self._root_ticks = root_ticks
         self._proc = proc
@@ -69,6 +75,9 @@ class ProcessTree:
         if thorough:
             self._strangers.clear()
         roots = {pid for pid, stat in table.items() if self._belongs(stat)}
+        if self._group is not None:
+            # Our own thread is in it for the moment of the start.
+            roots |= self._group.tasks() - {os.getpid()}
         found = [table[pid] for pid in descendants(table, roots)]
         self._mine = {(stat.pid, stat.start_ticks) for stat in found}
         # A child without a mark looked like a stranger until its parent was
@@ -88,11 +97,19 @@ class ProcessTree:
         self._strangers.add(key)
         return False
 
-    def stats(self) -> Stats:
-        """What all of them use now; the CPU time never goes back."""
+    def stats(self, *, outside: Set[int] = frozenset()) -> Stats:
+        """What all of them use now; the CPU time never goes back.
+
+        Parameters
+        ----------
+        outside
+            Processes whose memory is not the payload's.
+        """
         members = self.members(thorough=False)
-        now = usage(members, proc=self._proc, pss=self._pss.read)
+        now = usage(members, proc=self._proc, pss=self._pss.read, outside=outside)
         self._cpu_s = max(self._cpu_s, now.cpu_s or 0.0)
+        if self._group is not None:
+            now = replace(now, threads=self._group.count, refused_forks=self._group.refused)
         return now if now.cpu_s is None else replace(now, cpu_s=self._cpu_s)
 
     @property
@@ -106,8 +123,9 @@ def usage(
     *,
     proc: Path = PROC,
     pss: Callable[[list[int]], tuple[int | None, int | None]],
+    outside: Set[int] = frozenset(),
 ) -> Stats:
-    """Sum over processes.
+    """Sum over processes; the memory of those `outside` does not count.
 
     CPU and I/O hold those children, too, that a process has waited for: the
     kernel adds them to the parent. `rss` is resident less shared, in the
@@ -115,7 +133,7 @@ def usage(
     A process that only borrows its parent's memory adds none.
     """
     members = list(members)
-    borrowers = _borrowers(members)
+    left_out = _borrowers(members) | outside
     pids = []
     ticks = threads = vmem = rss = 0
     io = dict.fromkeys((b"rchar", b"wchar", b"read_bytes", b"write_bytes"), 0)
@@ -124,7 +142,7 @@ def usage(
         pids.append(stat.pid)
         ticks += stat.cpu_ticks
         threads += stat.threads
-        if stat.pid not in borrowers:
+        if stat.pid not in left_out:
             vmem += stat.vsize
             statm = read_bytes(f"{proc}/{stat.pid}/statm").split()
             rss += (int(statm[1]) - int(statm[2])) * _PAGE if len(statm) > 2 else stat.rss_pages * _PAGE
@@ -135,7 +153,7 @@ def usage(
                 io_seen = True
     if not pids:
         return Stats(processes=0, threads=0, source="proc")
-    shared, swap = pss([pid for pid in pids if pid not in borrowers])
+    shared, swap = pss([pid for pid in pids if pid not in left_out])
     return Stats(
         cpu_s=ticks * _TICK_S,
         rss=rss,

@@ -80,11 +80,11 @@ def ensure_image(
     on_progress: Callable[[PullProgress], None],
     cancelled: threading.Event,
     clock: Clock,
-) -> None:
-    """See `Engine.ensure_image`."""
+) -> bool:
+    """See `Engine.ensure_image`; True if it had to be pulled."""
     try:
         daemon.call(f"image {image}", lambda api: cast(Any, api).inspect_image(image))
-        return
+        return False
     except Refused as err:
         if not err.missing:
             raise ImageError(str(err)) from err
@@ -96,6 +96,7 @@ def ensure_image(
             _follow(pull.lines, image, budget, on_progress, cancelled)
         finally:
             pull.close()
+    return True
 
 
 def _follow(

@@ -12,12 +12,14 @@ the owner's lock file       what follows
 ==========================  ==================================================
 held                        its owner lives: left alone
 free                        its owner is gone: removed
-missing, same boot          not known (other folder, file deleted): left alone
+missing, same boot          not known (other folder, file deleted): left alone,
+                            unless the engine knows that the owner is gone
 missing, other boot         no process outlives its kernel: removed, if the
                             engine is on this node
 ==========================  ==================================================
 
-An own label is enough to be left alone. Images are never touched.
+An own label is enough to be left alone. Images are never touched here, see
+`image_store.py`.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +77,10 @@ class Owner:
     def labels(self) -> dict[str, str]:
         """What every container of this owner must carry."""
         return {OWNER_LABEL: self.token, BOOT_LABEL: boot_id()}
+
+    def lives(self, token: str) -> bool:
+        """True if the owner of that token, whose lock was here, lives."""
+        return token.replace("-", "").isalnum() and _held(_lock_file(self.folder, token)) is True
 
     def __enter__(self) -> "Owner":
         self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
@@ -131,16 +137,27 @@ class Reaper:
         True if the engine runs on this node, so that another boot means gone.
     boot
         The boot of this kernel; asked if empty.
+    owner_gone
+        The engine's own knowledge of a leftover's owner, where it has any:
+        True only if that is certainly gone.
     """
 
     def __init__(
-        self, engine: Engine, owner: Owner, family: Mapping[str, str], *, local: bool, boot: str = ""
+        self,
+        engine: Engine,
+        owner: Owner,
+        family: Mapping[str, str],
+        *,
+        local: bool,
+        boot: str = "",
+        owner_gone: Callable[[Leftover], bool] | None = None,
     ) -> None:
         self._engine = engine
         self._owner = owner
         self._family = dict(family)
         self._local = local
         self._boot = boot or boot_id()
+        self._owner_gone = owner_gone
 
     def reap(self) -> Reaped:
         """Look once and remove; a silent engine is a failure told, not raised."""
@@ -148,7 +165,7 @@ class Reaper:
             found = self._engine.leftovers(self._family)
         except EngineError as err:
             return Reaped(failed=(str(err),))
-        gone = [leftover for leftover in found if self._gone(leftover.labels)]
+        gone = [leftover for leftover in found if self._gone(leftover)]
         kept = tuple(leftover.name for leftover in found if leftover not in gone)
         removed, failed = self._remove(gone, "its owner is gone")
         self._forget()
@@ -181,8 +198,9 @@ class Reaper:
             log.warning("removed %s (%s): %s", leftover.name, leftover.id[:12], why)
         return tuple(removed), tuple(failed)
 
-    def _gone(self, labels: Mapping[str, str]) -> bool:
+    def _gone(self, leftover: Leftover) -> bool:
         """True only if the owner is certainly gone; the table above."""
+        labels = leftover.labels
         token = labels.get(OWNER_LABEL, "")
         # A label is text from outside: it must not lead out of the folder.
         if not token or token == self._owner.token or not token.replace("-", "").isalnum():
@@ -190,6 +208,8 @@ class Reaper:
         held = _held(_lock_file(self._owner.folder, token))
         if held is not None:
             return not held
+        if self._owner_gone is not None and self._owner_gone(leftover):
+            return True
         boot = labels.get(BOOT_LABEL, "")
         return self._local and bool(boot) and bool(self._boot) and boot != self._boot
 

@@ -40,8 +40,11 @@ class ContainerSpec:
         Say whose it is; the reaper finds leftovers by them.
     stdout, stderr
         Files that receive the output, raw bytes, appended.
-    memory_bytes, cpus, processes
+    memory_bytes, cpus
         Hard limits of the engine; 0 for none.
+    processes
+        As many processes and threads it may have at a time: the kernel
+        refuses the fork beyond them; 0 for no limit.
     user
         `uid[:gid]` or empty for the image's own.
     init
@@ -83,6 +86,9 @@ class ContainerExit:
         CPU seconds of all it ran, as far as known; None if not.
     max_memory_bytes
         Highest memory the kernel counted; None if not known.
+    refused_forks
+        How often the kernel refused it one more process or thread, as far as
+        known.
     """
 
     code: int
@@ -90,6 +96,7 @@ class ContainerExit:
     lost: str = ""
     cpu_s: float | None = None
     max_memory_bytes: int | None = None
+    refused_forks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ class Stats:
 
     Memory in bytes; `rss` is what the kernel would have to give back under
     pressure (anonymous memory), without page cache. IO in bytes since start.
+    `threads` of a cgroup are all its tasks, what waits to be reaped included.
     """
 
     cpu_s: float | None = None
@@ -111,6 +119,7 @@ class Stats:
     write_bytes: int | None = None
     processes: int | None = None
     threads: int | None = None
+    refused_forks: int | None = None
     source: str = ""
 
 

@@ -3,9 +3,10 @@ byte.
 """
 
 import select
+from collections.abc import Iterable
 from typing import Protocol
 
-__all__ = ["STDERR", "STDOUT", "Demultiplexer", "Readable", "Sink", "readable"]
+__all__ = ["STDERR", "STDOUT", "Demultiplexer", "Readable", "Sink", "ready"]
 
 #: Stream numbers in the frame header (Docker Engine API, "Attach to a
 #: container").
@@ -27,13 +28,16 @@ class Sink(Protocol):
     def write(self, data: memoryview) -> object: ...
 
 
-def readable(source: Readable, timeout_s: float) -> bool:
-    """True if reading would not block: data, or the end, within `timeout_s`
-    seconds.
+def ready(numbers: Iterable[int], timeout_s: float) -> set[int]:
+    """Those file numbers that can be read without blocking (data, or the end),
+    once there is one, at most after `timeout_s` seconds. Negative ones never
+    are.
     """
     poll = select.poll()
-    poll.register(source.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(timeout_s * 1000))
+    for number in numbers:
+        if number >= 0:
+            poll.register(number, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return {number for number, _ in poll.poll(timeout_s * 1000)}
 
 
 class Demultiplexer:

@@ -1,11 +1,13 @@
 """Put the pilot and the wrapper into a bucket, each with its SHA-256.
 
-    python deploy/publish.py BUCKET [--prefix PREFIX]
+    python deploy/publish.py BUCKET [--prefix PREFIX] [--sign KEY.pem]
 
 makes the tarball of this tree and uploads
 
     PREFIXpilot3-<version>.tar.gz     never overwritten: a version is made once
     PREFIXwrapper-<version>.sh        the same
+    PREFIXpilot3-<version>.tar.gz.sig with --sign: what `openssl dgst -sha256
+                                      -sign` makes of it, for PILOT_PUBLIC_KEY
     PREFIXpilot3.json                 name, version, sha256, size, url of both
 
 and prints what to enter as a queue's `pilot_url`. Credentials are Google's
@@ -70,14 +72,31 @@ def put_once(bucket: storage.Bucket, name: str, data: bytes, kind: str) -> dict[
     return {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "url": url}
 
 
+def sign(data: bytes, key: Path) -> bytes:
+    """A detached signature, with the PEM key of an elliptic curve or RSA."""
+    command = ["openssl", "dgst", "-sha256", "-sign", str(key)]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{key}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
 def publish(
-    bucket: storage.Bucket, tarball: bytes, wrapper: bytes, *, prefix: str, tag: str
+    bucket: storage.Bucket, tarball: bytes, wrapper: bytes, *, prefix: str, tag: str, key: Path | None = None
 ) -> dict[str, object]:
-    """Upload both, then the list that names them, which alone is replaced."""
+    """Upload both, then the list that names them.
+
+    The list is replaced, and so is the signature, which is another one each
+    time and by each key.
+    """
+    signature = None if key is None else sign(tarball, key)
     files = {
         "pilot": put_once(bucket, f"{prefix}pilot3-{tag}.tar.gz", tarball, "application/gzip"),
         "wrapper": put_once(bucket, f"{prefix}wrapper-{tag}.sh", wrapper, "text/x-shellscript"),
     }
+    if signature is not None:
+        blob = bucket.blob(f"{files['pilot']['name']}.sig")
+        blob.upload_from_string(signature, content_type="application/octet-stream", timeout=TIMEOUT_S)
     listed: dict[str, object] = {"version": tag, **files}
     blob = bucket.blob(f"{prefix}pilot3.json")
     # Nobody may be served yesterday's list.
@@ -92,6 +111,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Put the pilot and the wrapper into a bucket.")
     parser.add_argument("bucket", help="for example drp-us-central1-containers")
     parser.add_argument("--prefix", default="", help="in front of every name, for example pilot/")
+    parser.add_argument("--sign", metavar="KEY.pem", type=Path, help="private key to sign the pilot with")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         tarball = Path(folder) / "pilot3.tar.gz"
@@ -102,7 +122,14 @@ def main(argv: Sequence[str]) -> int:
     client = storage.Client.create_anonymous_client() if emulated else storage.Client()
     wrapper = (ROOT / "pilot_starter/wrapper.sh").read_bytes()
     try:
-        listed = publish(client.bucket(options.bucket), data, wrapper, prefix=options.prefix, tag=version())
+        listed = publish(
+            client.bucket(options.bucket),
+            data,
+            wrapper,
+            prefix=options.prefix,
+            tag=version(),
+            key=options.sign,
+        )
     except Differs as err:
         print(err, file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ __all__ = ["VARIANTS", "Queue", "debug_pod", "job", "merge", "queues", "render"]
 
 HERE = Path(__file__).resolve().parent
 #: Variant and what its image's tag ends in.
-VARIANTS = {"node-docker": "", "own-docker": "-dockerd"}
+VARIANTS = {"node-docker": "", "own-docker": "-dockerd", "own-pod": "-kubernetes"}
 #: MiB for starter and pilot beside the payload: 60 each, and log lines on
 #: their way.
 PILOT_MIB = 512
@@ -44,6 +44,7 @@ class Queue:
     machine_mib: int
     pods_per_node: int
     preemptible: bool
+    server: str
     image: str
     tag: str
 
@@ -51,7 +52,10 @@ class Queue:
 def queues() -> list[Queue]:
     """The table."""
     table = yaml.safe_load((HERE / "queues.yaml").read_text())
-    common = {"image": table["image"], "tag": table["tag"]}
+    missing = [name for name in ("server", "image", "tag") if not table.get(name)]
+    if missing:
+        raise SystemExit(f"deploy/queues.yaml: {', '.join(missing)} must be set")
+    common = {"server": table["server"], "image": table["image"], "tag": table["tag"]}
     return [Queue(name=name, **{**common, **row}) for name, row in table["queues"].items()]
 
 
@@ -96,6 +100,7 @@ def _of_queue(queue: Queue, variant: str) -> dict[str, Any]:
     beside = PILOT_MIB + (DOCKERD_MIB if variant == "own-docker" else 0)
     container = {
         "name": "pilot",
+        "env": [{"name": "PANDA_SERVER_URL", "value": queue.server}],
         "image": f"{queue.image}:{queue.tag}{VARIANTS[variant]}",
         "resources": {
             "requests": {"cpu": CPU_REQUEST, "memory": f"{queue.maxrss_mib}Mi"},

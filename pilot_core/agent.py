@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from pilot_core.asking import life_left_s
 from pilot_core.attend import JOIN_S, AgentEvent, Answer, Attendant, Killed
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
@@ -29,6 +30,7 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.queue import Queue
 from pilot_core.model.report import WorkerState
+from pilot_core.wrapup import breather_s
 
 __all__ = ["Agent"]
 
@@ -40,8 +42,23 @@ WORKER_STATUS_S = 15.0
 #: Queue data, from all sources with all their retries.
 INFO_S = 180.0
 
+#: The same between two jobs, where the old ones will do.
+AGAIN_INFO_S = 60.0
+
 #: With less than this left to live the pilot asks for no further job.
 SHORTEST_JOB_S = 300.0
+
+#: A shorter pause between two jobs is none.
+SHORT_BREATHER_S = 5.0
+
+
+def _closed(queue: Queue) -> tuple[str, ErrorCode] | None:
+    """Why a queue takes no jobs, if it does not."""
+    if queue.state.upper() != "ACTIVE":
+        return f"queue {queue.name} has state {queue.state}, not ACTIVE", ErrorCode.PANDAQUEUENOTACTIVE
+    if queue.status.lower() == "offline":
+        return f"queue {queue.name} is offline", ErrorCode.PANDAQUEUENOTONLINE
+    return None
 
 
 class Agent:
@@ -83,10 +100,22 @@ class Agent:
         # of it.
         self._whole = Budget(clock, CENTURY_S, "pilot")
         self._attendant = Attendant(
-            inbox=inbox, clock=clock, whole=self._whole, alive=tools.alive, why=tools.why
+            inbox=inbox,
+            clock=clock,
+            whole=self._whole,
+            alive=tools.alive,
+            why=tools.why,
+            drain_file=config.jobs.drain_file,
         )
-        self._last_word = LastWord(worker=config.worker, tools=tools, clock=clock, whole=self._whole)
+        self._last_word = LastWord(
+            worker=config.worker,
+            tools=tools,
+            clock=clock,
+            whole=self._whole,
+            final_s=config.wrapup.final_s,
+        )
         self._jobs_done = 0
+        self._breather_s = 0.0
 
     def run(self) -> ErrorCode:
         """Live; returns the code for the process's exit."""
@@ -123,7 +152,10 @@ class Agent:
 
     def _live(self) -> ErrorCode:
         queue, source = self._attendant.wait("start", self._start)
-        while not (reason := self._reason_to_end(queue, source)):
+        while True:
+            queue, source = self._refreshed(queue, source)
+            if reason := self._reason_to_end(queue, source):
+                break
             self._check_space()
             asked_s = self._clock.time()
             job = self._next_job(source)
@@ -152,11 +184,31 @@ class Agent:
         finally:
             if held is not None:
                 self._last_word.settle(held, stop)
-        queue = self._information.queue(
-            self._config.worker.queue, budget=self._whole.part(INFO_S, "queue data")
-        )
-        self._check_queue(queue)
+        queue = self._queue(INFO_S)
+        if closed := _closed(queue):
+            raise SetupError(*closed)
         return queue, self._make_source(queue)
+
+    def _queue(self, seconds: float) -> Queue:
+        return self._information.queue(
+            self._config.worker.queue, budget=self._whole.part(seconds, "queue data")
+        )
+
+    def _refreshed(self, queue: Queue, source: JobSource) -> tuple[Queue, JobSource]:
+        """Queue data anew before a further job; where they cannot be had, the
+        old ones stay.
+        """
+        if not self._jobs_done or not source.renewable:
+            return queue, source
+        try:
+            fresh = self._attendant.wait("queue", lambda _stop: self._queue(AGAIN_INFO_S))
+        except SetupError as err:
+            log.warning("the queue's data stay as they are: %s", err)
+            return queue, source
+        if fresh == queue:
+            return queue, source
+        log.info("queue %s: its data have changed", queue.name)
+        return fresh, self._make_source(fresh)
 
     def _tell_worker(self, state: WorkerState) -> None:
         if not self._config.worker.send_worker_status:
@@ -173,14 +225,6 @@ class Agent:
         except (ServerError, BudgetSpent) as err:
             log.warning("worker status %s not delivered: %s", state, err)
 
-    def _check_queue(self, queue: Queue) -> None:
-        if queue.state.upper() != "ACTIVE":
-            raise SetupError(
-                f"queue {queue.name} has state {queue.state}, not ACTIVE", ErrorCode.PANDAQUEUENOTACTIVE
-            )
-        if queue.status.lower() == "offline":
-            raise SetupError(f"queue {queue.name} is offline", ErrorCode.PANDAQUEUENOTONLINE)
-
     def _check_space(self) -> None:
         free_mb = shutil.disk_usage(self._config.worker.home).free // 2**20
         if free_mb < self._config.jobs.min_free_mb:
@@ -194,7 +238,7 @@ class Agent:
 
     def _next_job(self, source: JobSource) -> Job | None:
         try:
-            return self._attendant.wait("source", partial(self._ask, source))
+            return self._attendant.wait("source", partial(self._ask, source), asking=True)
         except Killed as err:
             # A job that is just being handed out is given back.
             if isinstance(err.late, Answer) and isinstance(err.late.value, Job):
@@ -205,6 +249,10 @@ class Agent:
 
     def _ask(self, source: JobSource, stop: threading.Event) -> Job | None:
         budget = self._whole.part(max(0.0, self._left_s()), "asking for a job")
+        pause = min(self._breather_s, budget.left / 2)
+        if pause > SHORT_BREATHER_S:
+            log.info("the last final report had to wait: the next job is asked for in %.0f s", pause)
+            self._clock.wait(stop, pause)
         try:
             return source.next(budget=budget, stop=stop)
         except BadJob as err:
@@ -235,9 +283,12 @@ class Agent:
             self._last_word.give_up(job, run, err)
             raise
         self._jobs_done += 1
+        self._breather_s = breather_s(outcome.waited_s)
         log.info("job %d ended %s with code %d", job.panda_id, outcome.state, outcome.code)
         if not outcome.complete:
             log.warning("%s is kept: not everything of it could be stored", paths.work)
+        elif outcome.keep:
+            log.info("%s is kept: the server asked for that", paths.work)
         elif self._config.worker.cleanup and outcome.delivered:
             remove_job(paths)
         return outcome
@@ -267,8 +318,10 @@ class Agent:
         again = self._jobs_done > 0
         age = self._clock.monotonic() - self._born
         drain_file = self._config.jobs.drain_file
-        limit = queue.maxtime_s - age if queue.maxtime_s else self._left_s()
+        limit = life_left_s(self._config, queue, age)
+        closed = _closed(queue)
         reasons = (
+            (closed is not None, closed[0] if closed else ""),
             (self._attendant.draining, "drain was asked for"),
             (drain_file is not None and drain_file.exists(), f"{drain_file} exists"),
             (again and not source.renewable, "one job per pilot in PUSH mode"),

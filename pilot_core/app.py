@@ -7,13 +7,11 @@ file there.
 
 import contextlib
 import logging
-import os
-import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from container.contract import Container
 from pilot_core.agent import Agent
+from pilot_core.asking import Asking, life_left_s
 from pilot_core.attend import AgentEvent
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
@@ -55,12 +53,13 @@ from pilot_core.monitor.prmon_writer import PrmonWriter
 from pilot_core.monitor.sampler import Sampler
 from pilot_core.pulse import Pulse
 from pilot_core.server.client import PandaServer
-from pilot_core.server.contract import JobRequest, Server
+from pilot_core.server.contract import Server
 from pilot_core.server.harvester import HARVESTER_NAMES, PILOT3_NAMES, HarvesterServer
 from pilot_core.server.renewing import RenewingServer
 from pilot_core.server.silent import SilentServer
 from pilot_core.signals import Signals
-from pilot_core.storage.tools import COPYTOOLS
+from pilot_core.storage.tools import COPYTOOLS, installed
+from pilot_core.vitals import CountedServer, Vitals
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
 
@@ -90,7 +89,7 @@ class Pilot:
         self.redactor = redactor
         self.inbox: Inbox[AgentEvent] = Inbox()
         self.experiment = _experiment(config.worker.pilot_user, config.payload.pass_environment)
-        self.engines = Engines(config.payload, clock)
+        self.engines = Engines(config.payload, clock, config.kubernetes)
         worker = config.worker
         self.node = describe_node(
             worker.hostname,
@@ -98,18 +97,22 @@ class Pilot:
             batch_id=worker.batch_id,
             scheduler_id=worker.scheduler_id,
         )
-        self.server: Server = self._connect()
+        self.vitals = Vitals(clock)
+        self.server: Server = CountedServer(self._connect(), self.vitals, clock=clock)
         fetch = HttpFetch(clock=clock, ca_file=config.info.ca_file, ca_path=config.info.ca_path)
         self.information: Information = CricInformation(config.info, clock=clock, fetch=fetch)
         self.files = JobFiles(
             lambda name, budget: self.information.storage(name, budget=budget),
             tools=COPYTOOLS,
+            installed=installed,
             config=config.storage,
             monitor=config.monitor,
             clock=clock,
+            uploaded=self.vitals.uploaded,
         )
         self._signals = Signals(config, clock=clock)
         self._born = clock.monotonic()
+        self._asking: Asking | None = None
         self._ledger = Ledger(config.worker.home)
         self._stack = contextlib.ExitStack()
         self.agent = Agent(
@@ -146,18 +149,10 @@ class Pilot:
         server = PandaServer(
             self.config.server, clock=self.clock, harvester_id=worker.harvester_id, worker_id=worker.worker_id
         )
-        self._check_credentials(server)
-        return RenewingServer(server, clock=self.clock) if self.config.server.renew_token else server
-
-    def _check_credentials(self, server: PandaServer) -> None:
-        """Say now what would fail at the first request, or soon; raises
-        NotAuthorised.
-        """
-        left = server.credential_left_s()
-        if left is not None and left <= 0:
-            log.error("the credential for the PanDA server expired %.0f s ago", -left)
-        elif left is not None:
-            log.info("the credential for the PanDA server is valid for %.1f h", left / 3600)
+        renewing = RenewingServer(server, clock=self.clock)
+        # Said now: what would fail at the first request, or soon.
+        renewing.look()
+        return renewing
 
     def __enter__(self) -> "Pilot":
         with contextlib.ExitStack() as stack:
@@ -188,7 +183,7 @@ class Pilot:
             log_prefix_for=self.files.log_place,
             uploader_for=self.files.uploader,
             debug_output=debug_output,
-            alive=Pulse(self.config.worker.home, self.clock).beat,
+            alive=Pulse(self.config.worker.home, self.clock, vitals=self.vitals.document).beat,
             why=self._signals.why,
         )
 
@@ -198,36 +193,13 @@ class Pilot:
         if self.config.jobs.submit_mode == "PUSH":
             return PushedSource(self.config.jobs, home=self.config.worker.home, clock=self.clock)
 
-        def acquire(*, budget: Budget, stop: threading.Event) -> Mapping[str, object] | None:
-            load, most = os.getloadavg()[0], self.node.cores * self.config.jobs.load_factor
-            if self.config.jobs.wait_for_load and load > most:
-                log.info("not asking for a job: load %.1f is above %.1f", load, most)
-                return None
-            return self.server.acquire_job(self._request(queue), budget=budget, stop=stop)
+        if self._asking is None:
+            self._asking = Asking(self.server, queue, config=self.config, node=self.node, age_s=self._age_s)
+        self._asking.queue = queue
+        return PullSource(self._asking.acquire, config=self.config.jobs, clock=self.clock)
 
-        return PullSource(acquire, config=self.config.jobs, clock=self.clock)
-
-    def _request(self, queue: Queue) -> JobRequest:
-        worker, jobs = self.config.worker, self.config.jobs
-        free_mb = shutil.disk_usage(worker.home).free // 2**20
-        label = "test" if queue.status.lower() == "test" and jobs.label != "ptest" else jobs.label
-        return JobRequest(
-            site=queue.resource,
-            computing_element=worker.queue,
-            label=label,
-            node=self.node.name,
-            disk_mb=min(free_mb, queue.maxwdir_mb) if queue.maxwdir_mb else free_mb,
-            memory_mb=self.node.memory_mb,
-            cpu_mhz=self.node.cpu_mhz,
-            resource_type=jobs.resource_type,
-            job_type=jobs.job_type,
-            working_group=jobs.working_group,
-            country_group=jobs.country_group,
-            allow_other_country=jobs.allow_other_country,
-            harvester_id=worker.harvester_id,
-            worker_id=worker.worker_id,
-            scheduler_id=worker.scheduler_id,
-        )
+    def _age_s(self) -> float:
+        return self.clock.monotonic() - self._born
 
     # --- logs and watching --------------------------------------------------
 
@@ -268,6 +240,7 @@ class Pilot:
             settings=ShipSettings(interval_s=realtime.interval_s, memory_bytes=realtime.memory_bytes),
             disk=ConfinedDisk([paths.work, paths.shared, *named]),
         )
+        self.vitals.watch_log(shipper.counts)
         return shipper, sink
 
     def _facts(self) -> PodFacts:
@@ -285,6 +258,7 @@ class Pilot:
     def _watch(
         self, job: Job, queue: Queue, paths: JobPaths, container: Container, started_s: float
     ) -> Watch:
+        self.vitals.put("payload/started", started_s)
         folders = [paths.work, paths.shared]
         sampler = Sampler(
             [
@@ -298,7 +272,7 @@ class Pilot:
             clock=self.clock,
         )
         # What the wrap-up needs of the pilot's life is not the payload's.
-        left = self.config.worker.lifetime_s - (self.clock.monotonic() - self._born)
+        left = life_left_s(self.config, queue, self._age_s())
         remaining_s = max(0.0, left - self.config.wrapup.drain_s - self.config.wrapup.upload_s)
         limits = limits_for(job, queue, self.config.monitor, remaining_s=remaining_s)
         return Watch(
@@ -317,7 +291,8 @@ class Pilot:
         uploader, problem, place = None, None, None
         try:
             place = self.files.log_destination(job, queue, budget)
-            uploader = self.files.uploader(place.copytool, place.prefix, paths)
+            if not place.tarball:
+                uploader = self.files.uploader(place.copytool, place.prefix, paths)
         except PilotError as err:
             problem = StorageError(err.diag, err.code)
         return Wrapper(

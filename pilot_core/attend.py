@@ -8,6 +8,7 @@ From the first signal on one allowance of time bounds all that is left to do.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from pilot_core.base.budget import Budget
@@ -22,9 +23,13 @@ __all__ = ["JOIN_S", "AgentEvent", "Answer", "Attendant", "Killed"]
 
 T = TypeVar("T")
 
-#: After a signal the answer to a running request for a job is waited for so
-#: long: it may bring a job, which then needs a failed report from us.
+#: After a signal an answer is waited for so long.
 LAST_ANSWER_S = 3.0
+
+#: The answer to a request for a job is waited for longer, up to so much before
+#: the end: it may bring a job, which then needs a failed report from us. Kept
+#: back for that report and for the farewell.
+REFUSAL_S = 3.0
 
 TICK_S = 10.0
 
@@ -70,6 +75,8 @@ class Attendant:
         Called at least every `TICK_S` seconds: the main loop still turns.
     why
         What a signal means, and how long there is from now.
+    drain_file
+        Says once it exists what SIGUSR2 says.
 
     Attributes
     ----------
@@ -85,25 +92,32 @@ class Attendant:
         whole: Budget,
         alive: Callable[[], None],
         why: Callable[[Signal], Signalled],
+        drain_file: Path | None = None,
     ) -> None:
         self._inbox = inbox
         self._clock = clock
         self._whole = whole
         self._alive = alive
         self._why = why
+        self._drain_file = drain_file
         self.draining = False
 
-    def wait(self, name: str, work: Callable[[threading.Event], T]) -> T:
+    def wait(self, name: str, work: Callable[[threading.Event], T], *, asking: bool = False) -> T:
         """What `work` returns or raises, done in a thread: signals are heard
         here.
 
         `work` gets an event that is set when it should come to an end.
 
+        Parameters
+        ----------
+        asking
+            `work` asks for a job: a drain ends it, and after a signal its
+            answer is worth waiting for.
+
         Raises
         ------
         Killed
-            A signal came; the answer was waited for `LAST_ANSWER_S` seconds
-            more.
+            A signal came; the answer was waited for a little longer.
         """
         question = object()
         killed: Signalled | None = None
@@ -113,15 +127,20 @@ class Attendant:
             scope.spawn(name, self._answer, question, work, scope.stopping)
             while not limit.spent:
                 self._alive()
+                if asking and self._drain_file is not None and self._drain_file.exists():
+                    self.draining = True
+                if asking and self.draining:
+                    scope.stopping.set()
                 event = self._inbox.get(min(TICK_S, limit.left))
                 if isinstance(event, Signal):
-                    killed = killed or self._why(event)
+                    why = self._why(event)
+                    killed = killed or why
                     scope.stopping.set()
-                    self._whole.shorten(killed.seconds)
-                    limit = limit.part(LAST_ANSWER_S, "last answer")
+                    self._whole.shorten(why.seconds)
+                    last_s = max(LAST_ANSWER_S, self._whole.left - REFUSAL_S) if asking else LAST_ANSWER_S
+                    limit = limit.part(last_s, "last answer")
                 elif isinstance(event, Drain):
                     self.draining = True
-                    scope.stopping.set()
                 elif isinstance(event, Answer) and event.question is question:
                     late = event
                     break

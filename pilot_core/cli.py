@@ -3,7 +3,6 @@
 """
 
 import argparse
-import configparser
 import os
 import socket
 import sys
@@ -21,6 +20,7 @@ from pilot_core.config import (
     HeartbeatConfig,
     InfoConfig,
     JobsConfig,
+    KubernetesConfig,
     MonitorConfig,
     PayloadConfig,
     RealtimeConfig,
@@ -30,6 +30,7 @@ from pilot_core.config import (
     WrapupConfig,
 )
 from pilot_core.errors import SetupError
+from pilot_core.inifiles import read_ini
 from pilot_core.model.codes import ErrorCode
 from pilot_core.resolve import BadSetting, Value, resolve
 from pilot_core.settings import IGNORED, SETTINGS
@@ -53,6 +54,9 @@ BATCH_SYSTEMS = (
     ("K8S_JOB_ID", "Kubernetes"),
 )
 
+# What the end of a setting's name says.
+UNITS = {"s": "s", "mb": "MB", "bytes": "bytes"}
+
 _SECTIONS: Mapping[str, type] = {
     "worker": WorkerConfig,
     "server": ServerConfig,
@@ -61,6 +65,7 @@ _SECTIONS: Mapping[str, type] = {
     "harvester": HarvesterConfig,
     "heartbeat": HeartbeatConfig,
     "payload": PayloadConfig,
+    "kubernetes": KubernetesConfig,
     "realtime": RealtimeConfig,
     "monitor": MonitorConfig,
     "storage": StorageConfig,
@@ -98,10 +103,13 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> 
     remarks = [why for key, why in options.items() if key.startswith("ignored_") and why]
     options = {k: v for k, v in options.items() if not k.startswith("ignored_")}
     try:
-        values = resolve(SETTINGS, options, environment, _read_ini(environment))
+        ini = read_ini(environment)
+        values = resolve(SETTINGS, options, environment, ini.texts)
+        values = {field: replace(value, source=ini.source(value.source)) for field, value in values.items()}
         config = _build(values, environment)
     except BadSetting as err:
         raise SetupError(str(err), ErrorCode.GENERALERROR) from err
+    remarks += ini.remarks(setting.ini for setting in SETTINGS)
     return Invocation(config, values, remarks, show=bool(show))
 
 
@@ -149,32 +157,17 @@ class _Remark(argparse.Action):
         setattr(namespace, self.dest, "" if values == "generic" else self.const)
 
 
-def _read_ini(environment: Mapping[str, str]) -> dict[str, str]:
-    """Settings of the INI files, the later over the earlier: /etc, work
-    directory, HARVESTER_PILOT_CONFIG.
+def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
+    """The settings; what is made out of others is put into `values`, too, with
+    the source of the first of those that was given.
     """
-    paths = [Path("/etc/panda/pilot.cfg"), Path("pilot.cfg")]
-    named = environment.get("HARVESTER_PILOT_CONFIG", "")
-    if named and not named.startswith("$"):
-        if not Path(named).is_file():
-            raise BadSetting(f"HARVESTER_PILOT_CONFIG={named!r}: no such file")
-        paths.append(Path(named))
-    found: dict[str, str] = {}
-    for path in paths:
-        parser = configparser.ConfigParser(interpolation=None)
-        # Keys are written as pilot3 writes them.
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError) as err:
-            raise BadSetting(f"{path}: {str(err).splitlines()[0]}") from err
-        for section in parser.sections():
-            for key, text in parser.items(section):
-                found[f"{section}.{key}"] = environment.get(text[1:], "") if text.startswith("$") else text
-    return found
 
+    def made(field: str, value: Any, *origins: str) -> Any:
+        source = next((values[name].source for name in origins if name in values), "")
+        if source:
+            values[field] = Value(value, source)
+        return value
 
-def _build(values: Mapping[str, Value], environment: Mapping[str, str]) -> Config:
     def cli(name: str) -> Any:
         value = values.get(f"cli.{name}")
         return value.value if value is not None else None
@@ -188,39 +181,55 @@ def _build(values: Mapping[str, Value], environment: Mapping[str, str]) -> Confi
     if "worker.queue" not in values or not values["worker.queue"].value:
         raise BadSetting("no queue given: -q QUEUE is needed")
     home = _home(cli("workdir"))
-    batch_type, batch_id = next(
-        ((name, environment[key]) for key, name in BATCH_SYSTEMS if environment.get(key)), ("", "")
-    )
+    for field in ("worker.home", "info.folder", "server.spare_folder"):
+        made(field, home, "cli.workdir")
+    for key, name in BATCH_SYSTEMS:
+        if environment.get(key):
+            values["worker.batch_type"] = Value(name, key)
+            values["worker.batch_id"] = Value(environment[key], key)
+            break
     hostname = values["worker.hostname"].value if "worker.hostname" in values else socket.gethostname()
     if slot := environment.get("_CONDOR_SLOT"):
         hostname = f"{slot}@{hostname}"
     worker = replace(
         part("worker", home=home, queue=""),
         hostname=hostname,
-        batch_type=batch_type,
-        batch_id=batch_id,
         id_file=_id_file(environment),
     )
-    url = _server_url(cli("url") or DEFAULT_SERVER, cli("port"))
+    url = made("server.url", _server_url(cli("url") or DEFAULT_SERVER, cli("port")), "cli.url", "cli.port")
     proxy, ca_file = _certificates(cli("proxy"), cli("cacert"))
-    server = part("server", url=url, proxy_file=proxy, ca_file=ca_file)
+    made("server.proxy_file", proxy, "cli.cacert" if proxy == cli("cacert") else "cli.proxy")
+    for field in ("server.ca_file", "info.ca_file", "payload.ca_file") if ca_file else ():
+        made(field, ca_file, "cli.cacert")
+    server = part("server", url=url, proxy_file=proxy, ca_file=ca_file, spare_folder=home)
     server = replace(
         server,
         ca_path=server.ca_path or (GRID_CERTIFICATES if GRID_CERTIFICATES.is_dir() else None),
-        token_file=_token(cli("token"), cli("token_dir"), proxy, environment),
-        token_key_file=_token(cli("token_key"), cli("token_dir"), proxy, environment),
+        token_file=made(
+            "server.token_file", _token(cli("token"), cli("token_dir"), proxy, environment), "cli.token"
+        ),
+        token_key_file=made(
+            "server.token_key_file",
+            _token(cli("token_key"), cli("token_dir"), proxy, environment),
+            "cli.token_key",
+        ),
     )
+    made("info.ca_path", server.ca_path, "server.ca_path")
+    made("realtime.enabled", bool(cli("use_realtime")), "cli.use_realtime")
     harvester = part("harvester")
-    server_info = "" if not server.talk else url
+    server_info = made("info.server_url", url if server.talk else "", "server.talk", "cli.url", "cli.port")
+    jobs = _jobs(part("jobs"), cli("datadir"), harvester.folder, home)
+    made("jobs.push_file", jobs.push_file, "cli.datadir", "harvester.folder", "jobs.submit_mode")
     return Config(
         worker=worker,
         server=server,
         info=part("info", folder=home, server_url=server_info, ca_file=ca_file, ca_path=server.ca_path),
         harvester=harvester,
-        jobs=_jobs(part("jobs"), cli("datadir"), harvester.folder, home),
+        jobs=jobs,
         heartbeat=part("heartbeat"),
         payload=replace(part("payload"), ca_file=ca_file, environment=dict(environment)),
-        realtime=replace(part("realtime"), enabled=bool(cli("use_realtime"))),
+        kubernetes=part("kubernetes"),
+        realtime=part("realtime"),
         monitor=part("monitor"),
         storage=part("storage"),
         wrapup=part("wrapup"),
@@ -298,7 +307,7 @@ def _jobs(jobs: JobsConfig, datadir: Path | None, harvester_workdir: Path | None
 
 def show(invocation: Invocation) -> str:
     """Each setting with value, unit and source; secrets are file names only."""
-    units = {s.field: s.unit for s in SETTINGS}
+    units = {s.field: s.unit for s in SETTINGS if s.unit}
     lines = []
     for section in fields(invocation.config):
         part = getattr(invocation.config, section.name)
@@ -310,5 +319,6 @@ def show(invocation: Invocation) -> str:
             name = f"{section.name}.{item.name}"
             given = invocation.values.get(name)
             source = given.source if given is not None else "default"
-            lines.append(f"{name:28} {getattr(part, item.name)!s:44} {units.get(name, ''):6} {source}")
+            unit = units.get(name) or UNITS.get(item.name.rpartition("_")[2], "")
+            lines.append(f"{name:28} {getattr(part, item.name)!s:44} {unit:6} {source}")
     return "\n".join(lines)

@@ -45,7 +45,14 @@ def job_labels(job: Job, *, queue: str, owner: Mapping[str, str]) -> dict[str, s
 
 
 def container_spec(
-    payload: PayloadSpec, paths: JobPaths, *, labels: Mapping[str, str], config: PayloadConfig
+    payload: PayloadSpec,
+    paths: JobPaths,
+    *,
+    labels: Mapping[str, str],
+    config: PayloadConfig,
+    tasks: int,
+    memory_bytes: int = 0,
+    cpus: float = 0.0,
 ) -> ContainerSpec:
     """What the engine has to run.
 
@@ -54,8 +61,17 @@ def container_spec(
     host, in the pilot's container and in the payload's; the pilot's own files
     (its log, payload.stdout and payload.stderr) stay out of the payload's
     reach.
+
+    Parameters
+    ----------
+    tasks
+        Most processes and threads; 0 for no limit.
+    memory_bytes, cpus
+        What the job may use. A pod is given it as its limits; elsewhere the
+        pilot watches, with the grace that goes with it.
     """
     image = payload.kind is PayloadKind.IMAGE
+    pod = image and config.engine == "kubernetes"
     return ContainerSpec(
         name=f"panda-{payload.panda_id}",
         argv=(*payload.shell, payload.command),
@@ -67,6 +83,9 @@ def container_spec(
         labels=labels,
         mounts=(Mount(str(paths.shared), str(paths.shared)),),
         network=config.network,
+        memory_bytes=memory_bytes if pod else 0,
+        cpus=cpus if pod else 0.0,
+        processes=tasks,
         # Signals must arrive and orphans be reaped in what a script starts,
         # too.
         init=True,

@@ -15,6 +15,7 @@ __all__ = [
     "HeartbeatConfig",
     "InfoConfig",
     "JobsConfig",
+    "KubernetesConfig",
     "MonitorConfig",
     "PayloadConfig",
     "RealtimeConfig",
@@ -96,6 +97,11 @@ class ServerConfig:
         For a request for a job: the server itself waits up to 60 s for one.
     renew_token
         Exchange the token before it ends, where there is a key to do so.
+    renew_proxy, proxy_role
+        Ask the server for a fresh proxy before ours ends; with which VOMS
+        role, empty for the server's default.
+    spare_folder
+        For a fresh proxy where `proxy_file` cannot be written.
     talk
         False (`-z`): nobody is told; heartbeat.json is written instead.
     """
@@ -112,6 +118,9 @@ class ServerConfig:
     read_s: float = 60.0
     acquire_s: float = 90.0
     renew_token: bool = True
+    renew_proxy: bool = True
+    proxy_role: str = ""
+    spare_folder: Path | None = None
     talk: bool = True
 
 
@@ -176,8 +185,8 @@ class JobsConfig:
         Requests without a job in a row before the pilot ends (-v).
     failures
         Failed requests in a row before the pilot ends (-x).
-    no_job_wait_s, failure_wait_s
-        Upper and lower bound of the jittered wait between requests, in PULL.
+    no_job_wait_s
+        Upper and lower bound of the jittered wait after "no jobs", in PULL.
     push_file
         pandaJobData.out; waited for, at most `push_wait_s`.
     wait_for_load, load_factor
@@ -190,7 +199,6 @@ class JobsConfig:
     requests: int = 2
     failures: int = 5
     no_job_wait_s: tuple[float, float] = (60.0, 180.0)
-    failure_wait_s: tuple[float, float] = (30.0, 90.0)
     push_file: Path | None = None
     push_wait_s: float = 600.0
     resource_type: str = ""
@@ -233,7 +241,7 @@ class PayloadConfig:
     Attributes
     ----------
     engine
-        `auto`, `docker` or `process`.
+        `auto`, `docker`, `process` or `kubernetes`.
     shared_root
         Same path on the host and in the pilot's container; the job's shared
         folder is `<shared_root>/<PandaID>`.
@@ -244,6 +252,9 @@ class PayloadConfig:
         Between asking a payload to end and killing it.
     pull_s
         Longest image pull.
+    image_store_gb
+        Above so many GB of images on the node those that pilots have pulled
+        are removed again, longest unused first; 0 for never.
     environment
         The pilot's environment; experiments pass a declared part of it on.
     pass_environment
@@ -257,10 +268,36 @@ class PayloadConfig:
     fetch_s: float = 120.0
     stagein_s: float = 7_200.0
     pull_s: float = 1_800.0
+    image_store_gb: float = 0.0
     network: str = "host"
     ca_file: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     pass_environment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesConfig:
+    """The cluster we run in, for `--engine kubernetes`.
+
+    Attributes
+    ----------
+    pod
+        Our own pod, which payloads belong to.
+    namespace
+        Where pods live; empty for what the service account says.
+    account
+        Folder with the service account's `token`, `ca.crt` and `namespace`.
+    cgroup_root
+        Where the node's cgroups can be seen, for CPU time and memory.
+    place_s
+        Longest wait for a node with room.
+    """
+
+    pod: str = ""
+    namespace: str = ""
+    account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+    place_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +342,9 @@ class MonitorConfig:
     workdir_grace, memory_grace_s
         pilot3: 1.2 of maxwdir; seconds above maxrss before the kill.
     processes
-        Processes of one payload; far above what a pipeline starts (a few per
-        core), far below what stops a node from forking. 0 for no limit.
+        A payload with more processes is ended; far above what a pipeline
+        starts (a few per core), far below what stops a node from forking. 0
+        for no limit.
     """
 
     sample_s: float = 30.0
@@ -317,6 +355,16 @@ class MonitorConfig:
     memory_grace_s: float = 60.0
     processes: int = 5_000
 
+    @property
+    def tasks(self) -> int:
+        """Processes and threads beyond which the kernel refuses more.
+
+        It does not tell one from the other: twice as many leave room for the
+        threads of a payload that has its processes in order, and let what
+        forks faster than we look be seen above its limit.
+        """
+        return 2 * self.processes
+
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
@@ -326,12 +374,18 @@ class StorageConfig:
     ----------
     gcs_endpoint
         STORAGE_EMULATOR_HOST; empty for Google itself.
-    gcs_link
-        `public` or `authenticated`: the kind of URL that people get.
+    link
+        `public`, `authenticated` (Google's login) or `signed`: the kind of
+        URL that people get.
+    link_s
+        How long a signed URL is good for; seconds, 7 days at most.
     upload_bundle
         Store `log.tgz` besides the single files.
     cap_bytes
         A larger log file is stored as its head and tail; 0 for no limit.
+    gzip_bytes
+        Text of at least so many bytes is stored gzip-encoded in buckets; 0
+        for never: what is packed can only be read from its beginning.
     s3_profile
         PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for
         credentials.
@@ -341,13 +395,20 @@ class StorageConfig:
     """
 
     gcs_endpoint: str = ""
-    gcs_link: str = "public"
+    link: str = "public"
+    link_s: int = 7 * 86_400
     upload_bundle: bool = False
     cap_bytes: int = 0
+    gzip_bytes: int = 0
     s3_profile: str = ""
     token_file: Path | None = None
     proxy_file: Path | None = None
     ca_path: Path | None = None
+
+    @property
+    def signed_s(self) -> int:
+        """Lifetime of signed URLs; 0 if they are not signed."""
+        return min(self.link_s, 7 * 86_400) if self.link == "signed" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +451,7 @@ class Config:
     jobs: JobsConfig = field(default_factory=JobsConfig)
     heartbeat: HeartbeatConfig = field(default_factory=HeartbeatConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -138,9 +138,13 @@ def _matches(pattern: str, paths: JobPaths) -> list[Path]:
     """
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
-    roots = [root.resolve() for root in (paths.work, paths.shared)]
-    found = [paths.work] if pattern in (".", "") else list(islice(paths.work.glob(pattern), MOST_FILES))
-    return [path for path in found if any(path.resolve().is_relative_to(root) for root in roots)]
+    roots = [root.resolve() for root in (paths.work, paths.shared) if root.is_dir()]
+    found = list(roots) if pattern in (".", "") else []
+    for root in roots if not found else ():
+        found += islice(root.glob(pattern), MOST_FILES)
+    # A link from one folder to the other leads to a file that is found there.
+    inside = {path.resolve(): path for path in found}
+    return [path for end, path in inside.items() if any(end.is_relative_to(root) for root in roots)]
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str], JobPaths], str]] = {

@@ -9,11 +9,13 @@ from container.companions import CompanionEngine
 from container.contract import Engine
 from container.docker_engine import DockerEngine
 from container.errors import EngineError
+from container.kube_api import Cluster
+from container.kube_engine import KubeEngine
 from container.process_engine import ProcessEngine
 from container.reaper import Owner, Reaper
 from pilot_core.base.clock import Clock
 from pilot_core.compile import FAMILY
-from pilot_core.config import PayloadConfig
+from pilot_core.config import KubernetesConfig, PayloadConfig
 from pilot_core.errors import NodeError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.payload import PayloadKind
@@ -35,16 +37,21 @@ class Engines:
     ----------
     config
         Which engine; where the folder is that all pilots of a node share.
+    kubernetes
+        The cluster, for payloads that run as pods.
     """
 
-    def __init__(self, config: PayloadConfig, clock: Clock) -> None:
+    def __init__(self, config: PayloadConfig, clock: Clock, kubernetes: KubernetesConfig) -> None:
         self._config = config
         self._clock = clock
         self._process = ProcessEngine(clock=clock)
         self._docker: DockerEngine | None = None
-        if config.engine != "process":
+        self._pods: KubeEngine | None = None
+        if config.engine == "kubernetes":
+            self._pods = _pods(kubernetes, config.environment, clock)
+        elif config.engine != "process":
             self._docker = DockerEngine(base_url=config.environment.get("DOCKER_HOST") or None, clock=clock)
-        self._why_not = "--engine process was asked for"
+        self._why_not = f"--engine {config.engine} was asked for"
         self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
         self._stack = contextlib.ExitStack()
         self._reapers: list[Reaper] = []
@@ -56,16 +63,19 @@ class Engines:
     def __exit__(self, *_: object) -> None:
         """Let go of connections and of our mark."""
         self._beside.close()
+        if self._pods is not None:
+            self._pods.close()
         self._stack.close()
 
     def open(self) -> None:
         """Claim our mark, remove what dead pilots left, and insist on Docker
-        if it was asked for.
+        or Kubernetes if that was asked for.
 
         Raises
         ------
         NodeError
-            `--engine docker` and no engine answers.
+            `--engine docker` and no engine answers; `--engine kubernetes` and
+            the cluster would take no pod of ours.
         """
         owner: Owner | None = None
         try:
@@ -76,16 +86,25 @@ class Engines:
         self._look()
         if owner is not None:
             self._reap(owner)
+            if self._docker is not None and self._config.image_store_gb > 0:
+                self._docker.limit_images(owner, int(self._config.image_store_gb * 1e9))
 
     def _reap(self, owner: Owner) -> None:
         engines: list[tuple[Engine, bool]] = [(self._process, True)]
         if self._docker is not None:
             engines.append((self._docker, self._docker.local))
         self._reapers = [Reaper(engine, owner, FAMILY, local=local) for engine, local in engines]
-        for (engine, _), reaper in zip(engines, self._reapers, strict=True):
+        names = [engine.name for engine, _ in engines]
+        if self._pods is not None:
+            ours = {**FAMILY, **self._pods.here}
+            self._reapers.append(
+                Reaper(self._pods, owner, ours, local=False, owner_gone=self._pods.owner_gone)
+            )
+            names.append(self._pods.name)
+        for name, reaper in zip(names, self._reapers, strict=True):
             told = reaper.reap()
             if told.failed:
-                log.warning("leftovers of engine %s: %s", engine.name, "; ".join(told.failed))
+                log.warning("leftovers of engine %s: %s", name, "; ".join(told.failed))
 
     def leave(self, stop: threading.Event) -> None:
         """Remove what is our own; wait for a daemon that was there and is
@@ -102,6 +121,8 @@ class Engines:
         """The engine for a kind of payload; NodeError if there is none."""
         if kind is PayloadKind.TRANSFORMATION:
             return self._beside
+        if self._pods is not None:
+            return self._pods
         if self._docker is None:
             raise NodeError(
                 f"the job names a container image and this node has no container engine: {self._why_not}",
@@ -110,6 +131,8 @@ class Engines:
         return self._docker
 
     def _look(self) -> None:
+        if self._pods is not None:
+            self._look_at_cluster(self._pods)
         if self._docker is None:
             return
         try:
@@ -122,3 +145,18 @@ class Engines:
             self._docker.close()
             self._docker = None
             self._beside = CompanionEngine(self._process, None, clock=self._clock)
+
+    def _look_at_cluster(self, pods: KubeEngine) -> None:
+        """What would fail at the first job fails now, before one is taken."""
+        try:
+            log.info("container engine: %s", pods.check())
+            pods.try_folder(str(self._config.shared_root))
+        except EngineError as err:
+            raise NodeError(f"--engine kubernetes: {err}", ErrorCode.RESOURCEUNAVAILABLE) from err
+
+
+def _pods(config: KubernetesConfig, environment: Mapping[str, str], clock: Clock) -> KubeEngine:
+    cluster = Cluster(namespace=config.namespace, account=config.account, environment=environment)
+    return KubeEngine(
+        cluster, pod=config.pod, clock=clock, cgroup_root=config.cgroup_root, place_s=config.place_s
+    )

@@ -107,9 +107,17 @@ class StorageError(PilotError):
 
 
 class ServerError(PilotError):
-    """The conversation with the server failed."""
+    """The conversation with the server failed.
+
+    Attributes
+    ----------
+    retry_after_s
+        Seconds for which the server wants to be left alone; 0 if it did not
+        say.
+    """
 
     default = ErrorCode.COMMUNICATIONFAILURE
+    retry_after_s = 0.0
 
 
 class ServerUnreachable(ServerError):

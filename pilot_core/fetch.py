@@ -4,16 +4,15 @@ at all.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.files import write_atomic
-from pilot_core.base.inbox import Inbox
 from pilot_core.base.retry import RetryPolicy, retry
-from pilot_core.base.scope import Scope
 from pilot_core.errors import NodeError, PayloadError, PilotError
 from pilot_core.model.codes import ErrorCode
 
@@ -27,11 +26,6 @@ POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=4.0)
 
 #: A transformation is a script; whatever is larger is not what was asked for.
 MAX_BYTES = 64 * 1024 * 1024
-
-# How soon a wish to stop is noticed, and how long a silent server is waited
-# for then.
-_LOOK_S = 0.1
-_JOIN_S = 0.1
 
 
 class _Again(NodeError):
@@ -99,29 +93,6 @@ def _get(url: str, budget: Budget, verify: bool | str) -> bytes:
     return bytes(body)
 
 
-def _attended(get: Callable[[], bytes], stop: threading.Event, clock: Clock) -> bytes:
-    """`get` in a thread, left behind on `stop`: no time then for a silent
-    server.
-    """
-    answers: Inbox[bytes | Exception] = Inbox()
-
-    def body() -> None:
-        try:
-            answers.put(get())
-        except Exception as err:  # noqa: BLE001 - raised again below, in the caller's thread
-            answers.put(err)
-
-    with Scope("fetch", join_s=_JOIN_S, clock=clock) as scope:
-        scope.spawn("get", body)
-        while not stop.is_set():
-            answer = answers.get(_LOOK_S)
-            if isinstance(answer, Exception):
-                raise answer
-            if answer is not None:
-                return answer
-    raise PilotError("cancelled while the transformation was being fetched", ErrorCode.PANDAKILL)
-
-
 def fetch_script(
     url: str,
     target: Path,
@@ -149,9 +120,15 @@ def fetch_script(
             ErrorCode.TRFDOWNLOADFAILURE,
         )
     verify: bool | str = str(ca) if ca else True
+
+    def once() -> bytes:
+        return attended(
+            lambda: _get(url, budget, verify), name="fetch", budget=budget, clock=clock, stop=stop
+        )
+
     try:
         body = retry(
-            lambda: _attended(lambda: _get(url, budget, verify), stop, clock),
+            once,
             policy=POLICY,
             again=lambda err: 0.0 if isinstance(err, _Again) else None,
             clock=clock,
@@ -161,6 +138,8 @@ def fetch_script(
         )
     except BudgetSpent as err:
         raise NodeError(f"{url}: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
+    except InterruptedError as err:
+        raise PilotError("cancelled while the transformation was being fetched", ErrorCode.PANDAKILL) from err
     try:
         write_atomic(target, body, mode=0o755)
     except OSError as err:

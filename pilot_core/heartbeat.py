@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.retry import AWAY_RETRY
 from pilot_core.config import HeartbeatConfig
 from pilot_core.errors import ServerError, ServerRefused
 from pilot_core.model.report import JobReport, JobState, Reply
@@ -23,12 +24,9 @@ log = logging.getLogger(__name__)
 #: stacks them up.
 UPDATE_S = 50.0
 
-#: After a failed update the next try does not wait for the whole period: about
-#: this, twice as long after each further failure, up to half the period. Short
-#: for a server that stumbles; after an outage of an hour heartbeats come back
-#: over a quarter of an hour. Final reports and requests for jobs come on top:
-#: `benchmarks/fleet_server.py` prints what a whole fleet does.
-AGAIN_S = 60.0
+#: A heartbeat comes after so much of its period, or up to all of it: pilots
+#: that were started in step do not stay in step.
+EARLIEST = 0.8
 
 
 class Heartbeat:
@@ -72,6 +70,9 @@ class Heartbeat:
         self._quiet = threading.Event()
         self._debug = False
         self._failures = 0
+        # How long the last failure took to come, what the server asked for.
+        self._took_s = self._asked_s = 0.0
+        self._told: JobState | None = None
         self._accepted = clock.monotonic()
         self._told_lost = False
 
@@ -118,10 +119,17 @@ class Heartbeat:
     def _pause_s(self) -> float:
         if self._waiting:
             return 0.0
-        if self._failures:
-            pause = AGAIN_S * 2.0 ** min(self._failures - 1, 10)
-            return random.uniform(0.5, 1.5) * min(pause, self._config.period_s / 2)
-        return self._config.debug_period_s if self._debug else self._config.period_s
+        period = self._config.debug_period_s if self._debug else self._config.period_s
+        period *= random.uniform(EARLIEST, 1.0)
+        if not self._failures:
+            return period
+        # A failure that stands alone costs seconds. A server that is away for
+        # longer learns by the next heartbeat that the job lives, which it
+        # waits two hours for; only a state that it has not heard of (a job
+        # that is `sent` to us is failed after half an hour) is told earlier.
+        again = AWAY_RETRY.wait_s(self._failures, took_s=self._took_s, asked_s=self._asked_s)
+        news = self._state is not self._told
+        return min(again, period) if news or AWAY_RETRY.alone(self._failures, self._took_s) else period
 
     def _next_state(self) -> JobState | None:
         with self._lock:
@@ -138,22 +146,29 @@ class Heartbeat:
         self._under_way = Budget(self._clock, UPDATE_S, f"update {state}")
         if self._quiet.is_set():
             return
+        began = self._clock.monotonic()
         try:
             reply = self._server.update_job(report, budget=self._under_way, stop=self._quiet)
         except ServerRefused as err:
             # Sending the same again is no use, but the next one may pass.
-            self._failures += 1
+            self._fail(began, err)
             log.error("the server refused the update %s: %s", state, err)
         except ServerError as err:
-            self._failures += 1
+            self._fail(began, err)
             if self._quiet.is_set():
                 return
             log.warning("update %s not delivered: %s", state, err)
         else:
             self._failures = 0
+            self._told = state
             self._told_lost = False
             self._accepted = self._clock.monotonic()
             self._heard(reply)
         if self.silent_s > self._config.lost_s and not self._told_lost and not stop.is_set():
             self._told_lost = True
             self._lost(self.silent_s)
+
+    def _fail(self, began: float, err: ServerError) -> None:
+        self._failures += 1
+        self._took_s = self._clock.monotonic() - began
+        self._asked_s = err.retry_after_s

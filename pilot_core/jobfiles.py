@@ -1,8 +1,9 @@
 """A job's files and the queue's storages: inputs, outputs, logs, bundle."""
 
+import functools
 import logging
-import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,16 +16,19 @@ from pilot_core.model.job import InputFile, Job, OutputFile
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue, Storage
 from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import CopyTool
+from pilot_core.storage.contract import CopyTool, Place, Stored
 from pilot_core.storage.destination import (
     LOG_ACTIVITIES,
     OUTPUT_ACTIVITIES,
     Destination,
-    choose_endpoint,
+    choose_endpoints,
     destination,
     file_url,
+    may_go_elsewhere,
 )
 from pilot_core.storage.logs import LogUploader
+from pilot_core.storage.parallel import columns
+from pilot_core.storage.report import file_report
 
 __all__ = ["JobFiles"]
 
@@ -39,6 +43,9 @@ INPUT_ACTIVITIES = ("pr", "read_lan", "r")
 #: Storage data, from all sources.
 STORAGE_DATA_S = 60.0
 
+#: Files named in one diagnosis: a job may define any number of them.
+MOST_NAMED = 10
+
 
 class JobFiles:
     """Finds the storage for each kind of file and moves the files.
@@ -52,6 +59,10 @@ class JobFiles:
         What is known of a ddmendpoint; raises SetupError.
     tools
         Makes a copy tool by CRIC's name for it.
+    installed
+        Has this copy tool what it needs on this node?
+    uploaded
+        Hears how many log files each upload stored and failed to store.
     """
 
     def __init__(
@@ -62,7 +73,11 @@ class JobFiles:
         config: StorageConfig,
         monitor: MonitorConfig,
         clock: Clock,
+        installed: Callable[[str], bool] = lambda _: True,
+        uploaded: Callable[[int, int], None] = lambda _stored, _failed: None,
     ) -> None:
+        self._installed = installed
+        self._uploaded = uploaded
         self._storage = storage
         self._makers = tools
         self._config = config
@@ -94,12 +109,14 @@ class JobFiles:
         except PilotError as err:
             log.warning("no place for the logs: %s", err)
             return "", ""
-        return place.prefix, place.copytool
+        # A tarball is made by the pilot that ran the job, or by nobody.
+        return ("", "") if place.tarball else (place.prefix, place.copytool)
 
     def log_destination(self, job: Job, queue: Queue, budget: Budget) -> Destination:
         """Where a job's logs go."""
         file = job.log or OutputFile(lfn="")
-        return self._destination(job, queue, file, LOG_ACTIVITIES, budget, own_folder=True)
+        endpoint = choose_endpoints(queue, LOG_ACTIVITIES, asked=file.endpoint)[0]
+        return self._destination(job, queue, file, endpoint, LOG_ACTIVITIES, budget, own_folder=True)
 
     def uploader(self, copytool: str, prefix: str, paths: JobPaths) -> LogUploader:
         """Stores logs with a copytool below a prefix."""
@@ -109,6 +126,8 @@ class JobFiles:
             clock=self._clock,
             roots=(paths.work, paths.shared),
             cap_bytes=self._config.cap_bytes,
+            gzip_bytes=self._config.gzip_bytes,
+            uploaded=self._uploaded,
         )
 
     def bundle(
@@ -116,9 +135,10 @@ class JobFiles:
     ) -> FileReport | None:
         """Pack the job's folder and report it under the name of its log.
 
-        The bundle itself is stored only where the operator wants it: the
-        single files are what people read, and `log.tgz` stands for all of
-        them in the report, as from pilot3.
+        The bundle itself is stored where the storage takes no single files,
+        or where the operator wants it too. Elsewhere people read the single
+        files, and `log.tgz` stands for all of them in the report, as from
+        pilot3.
         """
         # Only now: a pilot that watches a payload does without the 1 MB of it.
         from pilot_core.storage.bundle import make_bundle
@@ -132,21 +152,14 @@ class JobFiles:
             budget=budget,
             roots=(paths.shared,),
         )
-        surl = place.prefix
+        stored = Stored(place.prefix, "", made.size, made.adler32)
         try:
-            if self._config.upload_bundle:
-                surl = file_url(place.prefix, job.log.lfn)
-                self.tool(place.copytool).put(made.path, surl, budget=budget)
+            if place.tarball or self._config.upload_bundle:
+                url, kind = file_url(place.prefix, job.log.lfn), "application/gzip"
+                stored = self.tool(place.copytool).put(made.path, url, budget=budget, content_type=kind)
         finally:
             made.path.unlink(missing_ok=True)
-        return FileReport(
-            lfn=job.log.lfn,
-            guid=job.log.guid or str(uuid.uuid4()),
-            size=made.size,
-            adler32=made.adler32,
-            surl=surl,
-            endpoint=place.endpoint,
-        )
+        return file_report(job.log, stored, place.endpoint)
 
     # --- inputs and outputs -------------------------------------------------
 
@@ -160,18 +173,15 @@ class JobFiles:
         """
         from pilot_core.storage.inputs import get_inputs
 
-        for files in self._groups(job, queue, job.inputs, INPUT_ACTIVITIES, budget):
-            place = next(iter(files.values()))
-            got = get_inputs(
-                list(files),
-                folder,
-                tool=self.tool(place.copytool),
-                urls={file: file_url(where.prefix, file.lfn) for file, where in files.items()},
-                budget=budget,
-                clock=self._clock,
-                keep_free_bytes=self._monitor.free_mb * 1024 * 1024,
-            )
-            _raise_for(got.failed)
+        got = get_inputs(
+            job.inputs,
+            folder,
+            places=self._places(job, queue, job.inputs, INPUT_ACTIVITIES, budget, elsewhere=True),
+            budget=budget,
+            clock=self._clock,
+            keep_free_bytes=self._monitor.free_mb * 1024 * 1024,
+        )
+        _raise_for(got.failed)
 
     def stage_out(
         self, job: Job, queue: Queue, paths: JobPaths, budget: Budget
@@ -179,67 +189,94 @@ class JobFiles:
         """Store a job's outputs: reports of what is stored, and what failed."""
         from pilot_core.storage.outputs import put_outputs
 
-        folder = paths.shared if job.image else paths.work
-        reports: tuple[FileReport, ...] = ()
-        for files in self._groups(job, queue, job.outputs, OUTPUT_ACTIVITIES, budget):
-            place = next(iter(files.values()))
-            done = put_outputs(
-                list(files),
-                folder,
-                tool=self.tool(place.copytool),
-                prefixes={file: where.prefix for file, where in files.items()},
-                endpoint=place.endpoint,
-                budget=budget,
-                clock=self._clock,
-                roots=(paths.work, paths.shared),
-            )
-            reports += done.reports
-            try:
-                _raise_for(done.failed)
-            except StorageError as err:
-                return reports, err
-        return reports, None
+        elsewhere = may_go_elsewhere(queue, job.definition)
+        done = put_outputs(
+            job.outputs,
+            paths.shared if job.image else paths.work,
+            places=self._places(job, queue, job.outputs, OUTPUT_ACTIVITIES, budget, elsewhere=elsewhere),
+            budget=budget,
+            clock=self._clock,
+            roots=(paths.work, paths.shared),
+        )
+        try:
+            _raise_for(done.failed)
+        except StorageError as err:
+            return done.reports, err
+        return done.reports, None
 
-    def _groups(
-        self, job: Job, queue: Queue, files: Sequence[F], activities: Sequence[str], budget: Budget
-    ) -> list[dict[F, Destination]]:
-        """Files and their places, grouped by copytool and ddmendpoint."""
-        found: dict[tuple[str, str], dict[F, Destination]] = {}
+    def _places(
+        self,
+        job: Job,
+        queue: Queue,
+        files: Sequence[F],
+        activities: Sequence[str],
+        budget: Budget,
+        *,
+        elsewhere: bool,
+    ) -> list[dict[F, Place]]:
+        """Where each file is or goes; then, if that is wanted, where else.
+
+        Raises
+        ------
+        PilotError
+            If there is no first place. Another one that is not known is left
+            out.
+        """
+        rows: dict[F, list[Place]] = {}
         for file in files:
-            place = self._destination(job, queue, file, activities, budget)
-            found.setdefault((place.copytool, place.endpoint), {})[file] = place
-        return list(found.values())
+            best, *others = choose_endpoints(queue, activities, asked=file.endpoint)
+            where = functools.partial(self._place, job, queue, file, activities, budget)
+            rows[file] = [where(best)]
+            for name in others if elsewhere else ():
+                try:
+                    rows[file].append(where(name))
+                except PilotError as err:
+                    log.warning("%s cannot stand in for %s: %s", name, best, err)
+        return columns(rows)
 
-    def _destination(
+    def _place(
         self,
         job: Job,
         queue: Queue,
         file: InputFile | OutputFile,
         activities: Sequence[str],
         budget: Budget,
+        endpoint: str,
+    ) -> Place:
+        where = self._destination(job, queue, file, endpoint, activities, budget)
+        return Place(self.tool(where.copytool), file_url(where.prefix, file.lfn), where.endpoint)
+
+    def _destination(
+        self,
+        job: Job,
+        queue: Queue,
+        file: InputFile | OutputFile,
+        endpoint: str,
+        activities: Sequence[str],
+        budget: Budget,
         *,
         own_folder: bool = False,
     ) -> Destination:
-        endpoint = choose_endpoint(queue, activities, asked=file.endpoint)
-        storage = self._storage(endpoint.name, budget.part(STORAGE_DATA_S, "storage data"))
-        available: Collection[str] = self._makers
         return destination(
             queue,
-            storage,
+            self._storage(endpoint, budget.part(STORAGE_DATA_S, "storage data")),
             activities=activities,
-            dataset=file.dataset,
+            file=file,
             panda_id=job.panda_id,
-            available=available,
+            available=self._makers,
+            installed=self._installed,
             own_folder=own_folder,
         )
 
 
-def _raise_for(failed: Mapping[InputFile, StorageError] | Mapping[OutputFile, StorageError]) -> None:
+def _raise_for(failed: Mapping[F, StorageError]) -> None:
     """One error for all files that failed: the code of the first, the words of
-    all.
+    some.
     """
     if not failed:
         return
     first = next(iter(failed.values()))
-    words = "; ".join(f"{file.lfn}: {err.diag}" for file, err in failed.items())
-    raise StorageError(words, first.code)
+    words = [f"{file.lfn}: {err.diag}" for file, err in islice(failed.items(), MOST_NAMED)]
+    if len(failed) > MOST_NAMED:
+        words.append(f"and {len(failed) - MOST_NAMED} more")
+    raise StorageError("; ".join(words), first.code)

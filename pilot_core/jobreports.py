@@ -17,13 +17,16 @@ from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.wrapup import WrapUpResult
 
-__all__ = ["JobReports"]
+__all__ = ["JobReports", "pilot_id"]
 
 log = logging.getLogger(__name__)
 
 #: The server keeps this much of pilotLog in every release (pilot3 sends as
 #: much).
 LOG_TAIL_BYTES = 1024
+
+#: The server cuts `pilotID` there (panda-server 1.0.3).
+PILOT_ID_CHARS = 200
 
 #: jobReport.json is sent whole as metaData; a larger one is not a job report.
 METADATA_BYTES = 4 * 1024 * 1024
@@ -104,8 +107,7 @@ class JobReports:
         )
 
     def _pilot_id(self, url: str) -> str:
-        parts = (url, self._tools.node.batch_type, self._config.version_tag, __version__)
-        return "|".join(part for part in parts if part)
+        return pilot_id(url, self._tools.node.batch_type, self._config.version_tag, __version__)
 
     def _timing(self) -> tuple[int, ...]:
         """getjob, stage-in, payload, stage-out, initial setup, setup; seconds."""
@@ -139,3 +141,16 @@ class JobReports:
                 return self._tools.redactor.text(raw.decode("utf-8", "replace"))
             log.warning("jobReport.json is not sent: more than %d bytes", METADATA_BYTES)
         return ""
+
+
+def pilot_id(url: str, *about: str) -> str:
+    """`<log URL>|<batch system>|<version tag>|<version>`, within the server's
+    200 characters.
+
+    A signed URL is longer than that: it goes without its signature, for those
+    who may read anyway.
+    """
+    told = "|".join(part for part in (url, *about) if part)
+    if len(told) <= PILOT_ID_CHARS or "?" not in url:
+        return told
+    return pilot_id(url.partition("?")[0], *about)

@@ -26,6 +26,7 @@ from pilot_core.events import Event
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
 from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
+from pilot_core.limits import limits_for
 from pilot_core.logship.shipper import LogShipper
 from pilot_core.machine import Machine
 from pilot_core.model.codes import ErrorCode
@@ -36,7 +37,7 @@ from pilot_core.model.report import CommandKind, JobReport, JobState, Reply
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
-from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver
+from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver_at_last
 
 __all__ = ["CENTURY_S", "JobRun"]
 
@@ -94,6 +95,7 @@ class JobRun:
         self._steps = whole.part(CENTURY_S, "wrap-up")
         self._signal = ErrorCode.NONE
         self._drain = False
+        self._keep = False
         self._open = True
         self._labels = job_labels(job, queue=queue.name, owner=tools.owner())
         self._payload = PayloadRun(
@@ -106,6 +108,8 @@ class JobRun:
             labels=self._labels,
             realtime_files=config.realtime.files,
             config=config.payload,
+            tasks=config.monitor.tasks,
+            memory_bytes=limits_for(job, queue, config.monitor, remaining_s=None).memory_kb * 1024,
             clock=self._clock,
             tell=self._tell,
         )
@@ -132,6 +136,7 @@ class JobRun:
         self._wrapper: Wrapper | None = None
         self._wrapped: WrapUpResult | None = None
         self._delivering = False
+        self._waited_s = 0.0
         self._hasten = threading.Event()
         self._debug_command = (job.debug_command or "debug") if job.debug else ""
         self._heartbeat.debug(job.debug)
@@ -161,7 +166,7 @@ class JobRun:
         NodeError
             The job's folder or log cannot be made; nothing was started.
         """
-        self._tools.redactor.add(*secret_values(self._job.secrets), *self._job.pilot_secrets.values())
+        self._tools.redactor.renew(*secret_values(self._job.secrets), *self._job.pilot_secrets.values())
         # First of all: from here on a killed pilot's job gets its last word.
         self._tools.ledger.take(
             self._reports.ordinary(JobState.STARTING),
@@ -214,6 +219,8 @@ class JobRun:
             complete=self._wrapped is not None and self._wrapped.stored,
             signal=self._signal,
             drain=self._drain,
+            keep=self._keep,
+            waited_s=self._waited_s,
         )
 
     def _find_log_place(self) -> None:
@@ -253,6 +260,8 @@ class JobRun:
     def _handle(self, scope: Scope, event: Event) -> None:
         if isinstance(event, events.Delivered | events.Undelivered):
             self._delivering = False
+        if isinstance(event, events.Commanded) and event.command.kind is CommandKind.NO_CLEANUP:
+            self._keep = True
         for action in self._machine.handle(event):
             self._actions[type(action)](scope, action)
         if isinstance(event, events.Started):
@@ -359,18 +368,10 @@ class JobRun:
         scope.spawn("final", self._insist, report, self._hasten)
 
     def _insist(self, report: JobReport, hasten: threading.Event) -> None:
-        """Deliver the final report; killed meanwhile, once more without long
-        waits.
-        """
         budget = self._whole.part(self._config.wrapup.final_s, "final report")
         event: Event
         try:
-            try:
-                deliver(self._tools.server, report, budget=budget, stop=hasten)
-            except (PilotError, BudgetSpent):
-                if not hasten.is_set():
-                    raise
-                deliver(self._tools.server, report, budget=budget, stop=threading.Event())
+            self._waited_s = deliver_at_last(self._tools.server, report, budget=budget, hasten=hasten)
         except (PilotError, BudgetSpent) as err:
             log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
             event = events.Undelivered(str(err))
@@ -397,7 +398,7 @@ class JobRun:
             return ""
         try:
             text = self._tools.debug_output(self._debug_command, self._paths)
-        except (PilotError, OSError, ValueError) as err:
+        except (PilotError, OSError, ValueError, RecursionError) as err:
             # The payload's files come and go, and a pattern is the operator's
             # own.
             text = str(err)

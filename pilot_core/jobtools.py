@@ -108,6 +108,10 @@ class JobOutcome:
         True if all log files are stored.
     drain
         True if the pilot was asked to take no other job.
+    keep
+        True if the server asked for the job's folder to stay.
+    waited_s
+        How long the final report took to be delivered.
     """
 
     state: JobState
@@ -116,3 +120,5 @@ class JobOutcome:
     complete: bool
     signal: ErrorCode = ErrorCode.NONE
     drain: bool = False
+    keep: bool = False
+    waited_s: float = 0.0

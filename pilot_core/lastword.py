@@ -3,7 +3,6 @@ earlier pilot here, refused, or lost to a mistake of ours.
 """
 
 import logging
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pilot_core import loglines
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.files import remove_tree
 from pilot_core.config import WorkerConfig
 from pilot_core.errors import PilotError, ServerError, ServerRefused, SetupError
 from pilot_core.jobrun import JobRun
@@ -26,7 +26,7 @@ __all__ = ["LastWord", "remove_job"]
 
 log = logging.getLogger(__name__)
 
-#: A failed report for a job that was never run, or of an earlier life.
+#: A failed report for a job that was never run.
 LAST_WORD_S = 60.0
 
 #: Storing the logs of an earlier life.
@@ -35,8 +35,8 @@ EARLIER_LOGS_S = 60.0
 
 def remove_job(paths: JobPaths) -> None:
     """Remove a job's folders."""
-    shutil.rmtree(paths.work, ignore_errors=True)
-    shutil.rmtree(paths.shared, ignore_errors=True)
+    remove_tree(paths.work)
+    remove_tree(paths.shared)
 
 
 class LastWord:
@@ -46,10 +46,16 @@ class LastWord:
     ----------
     whole
         All the time the pilot has.
+    final_s
+        For the report of an earlier life: as long as for one of our own, since
+        no job may be taken before it is delivered.
     """
 
-    def __init__(self, *, worker: WorkerConfig, tools: JobTools, clock: Clock, whole: Budget) -> None:
+    def __init__(
+        self, *, worker: WorkerConfig, tools: JobTools, clock: Clock, whole: Budget, final_s: float
+    ) -> None:
         self._worker = worker
+        self._final_s = final_s
         self._tools = tools
         self._clock = clock
         self._whole = whole
@@ -76,7 +82,7 @@ class LastWord:
         url = self._store_logs(held)
         if url:
             report = replace(report, pilot_id=f"{url}|{report.pilot_id.partition('|')[2]}")
-        self._deliver(report, stop)
+        self._deliver(report, stop, self._final_s)
         self._tools.ledger.clear()
 
     def _store_logs(self, held: HeldJob) -> str:
@@ -138,7 +144,7 @@ class LastWord:
         except ServerError as err:
             log.error("the report of job %d was not delivered: %s", panda_id, err)
 
-    def _deliver(self, report: JobReport, stop: threading.Event) -> None:
+    def _deliver(self, report: JobReport, stop: threading.Event, seconds: float = LAST_WORD_S) -> None:
         """Send a last word; one that the server will never take is as good as
         sent.
 
@@ -147,7 +153,7 @@ class LastWord:
         ServerError
             It was not delivered.
         """
-        budget = self._whole.part(LAST_WORD_S, "last word")
+        budget = self._whole.part(seconds, "last word")
         try:
             deliver(self._tools.server, report, budget=budget, stop=stop)
         except ServerRefused as err:

@@ -28,7 +28,7 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import FileReport, JobReport, JobState, Node
 from pilot_core.model.sample import Usage
 
-__all__ = ["FILE_NAME", "HeldJob", "Ledger", "last_report"]
+__all__ = ["FILE_NAME", "LOCK_NAME", "HeldJob", "Ledger", "last_report"]
 
 log = logging.getLogger(__name__)
 

@@ -62,6 +62,7 @@ def limits_for(job: Job, queue: Queue, config: MonitorConfig, *, remaining_s: fl
         looping_s=config.looping_s if job.looping_check else 0.0,
         output_bytes=config.output_bytes,
         processes=config.processes,
+        tasks=config.tasks,
         origins={"memory_kb": memory_of, "workdir_bytes": workdir_of, "walltime_s": walltime_of},
     )
 
@@ -124,6 +125,7 @@ class Judge:
             self._memory,
             self._workdir,
             self._output,
+            self._tasks,
             self._processes,
             self._walltime,
             self._looping,
@@ -196,6 +198,18 @@ class Judge:
         # own limit.
         return Verdict(
             ErrorCode.RESOURCEUNAVAILABLE, f"payload runs {count} processes, limit {limit} of the pilot"
+        )
+
+    def _tasks(self, sample: Sample) -> Verdict | None:
+        # A Docker daemon does not tell processes from threads, nor how many
+        # were refused.
+        count, refused, limit = sample.threads or 0, sample.refused_forks or 0, self._limits.tasks
+        if not limit or not (refused or count >= limit):
+            return None
+        more = f", {refused} more were refused" if refused else ""
+        return Verdict(
+            ErrorCode.RESOURCEUNAVAILABLE,
+            f"payload runs {count} processes and threads, limit {limit} of the pilot{more}",
         )
 
     def _walltime(self, sample: Sample) -> Verdict | None:

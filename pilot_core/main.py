@@ -5,7 +5,6 @@ import faulthandler
 import logging
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from pilot_core import __version__, cli, loglines
 from pilot_core.app import Pilot
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.files import remove_tree
 from pilot_core.base.logs import file_log, setup_logging
 from pilot_core.base.redact import Redactor
 from pilot_core.config import Config
@@ -55,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
         loglines.pilot_finished(code, shell)
     os.chdir(launched)
     if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
-        shutil.rmtree(home, ignore_errors=True)
+        remove_tree(home)
     return shell
 
 

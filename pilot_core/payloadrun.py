@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from container.contract import Container, Engine
@@ -72,6 +73,10 @@ class PayloadRun:
         none.
     stage_in
         Fetches the job's inputs into a folder; raises StorageError.
+    tasks
+        Most processes and threads of the payload; 0 for no limit.
+    memory_bytes
+        Most memory of the payload; 0 for no limit.
     tell
         Where events go.
     """
@@ -88,6 +93,8 @@ class PayloadRun:
         labels: Mapping[str, str],
         realtime_files: tuple[str, ...],
         config: PayloadConfig,
+        tasks: int,
+        memory_bytes: int,
         clock: Clock,
         tell: Callable[[Event], None],
     ) -> None:
@@ -100,6 +107,8 @@ class PayloadRun:
         self._labels = labels
         self._realtime_files = realtime_files
         self._config = config
+        self._tasks = tasks
+        self._memory_bytes = memory_bytes
         self._clock = clock
         self._tell = tell
         self._cancelled = threading.Event()
@@ -253,7 +262,15 @@ class PayloadRun:
                 cancelled=self._cancelled,
             )
         self._check_cancelled()
-        spec = container_spec(payload, self._paths, labels=self._labels, config=self._config)
+        spec = container_spec(
+            payload,
+            self._paths,
+            labels=self._labels,
+            config=self._config,
+            tasks=self._tasks,
+            memory_bytes=self._memory_bytes,
+            cpus=float(self._job.cores),
+        )
         container = engine.start(spec)
         self.started_s, self._started = self._clock.time(), self._clock.monotonic()
         self.container = container
@@ -280,15 +297,32 @@ class PayloadRun:
         ended = ended or self._given_up or ContainerExit(code=137, lost="no end was seen")
         self.ended_s, self._ended = self._clock.time(), self._clock.monotonic()
         self.exit = ended
-        if ended.lost:
-            log.error("the end of the payload was not seen: %s", ended.lost)
-        result = self._experiment.judge(ended.code, self._paths, out_of_memory=ended.out_of_memory)
-        if ended.lost and result.code is not ErrorCode.NONE:
-            result = PayloadResult(ended.code, result.code, f"{ended.lost}; {result.diag}")
+        result = self._judge(ended)
         loglines.payload_finished(container.pid, ended.code, "failed" if result.code else "finished")
         if result.code:
             loglines.dump_payload_stderr(tail_bytes(self._paths.stderr, STDERR_DUMP_BYTES))
             loglines.perform_initial_payload_error_analysis(ended.code, result.diag)
+        return result
+
+    def _judge(self, ended: ContainerExit) -> PayloadResult:
+        """The experiment's verdict, unless the engine or the kernel knows
+        better why it failed.
+        """
+        if ended.lost:
+            log.error("the payload did not end by itself: %s", ended.lost)
+        if ended.refused_forks:
+            log.warning("the payload was refused a new process or thread %d times", ended.refused_forks)
+        result = self._experiment.judge(ended.code, self._paths, out_of_memory=ended.out_of_memory)
+        if result.code is ErrorCode.NONE:
+            return result
+        if ended.lost:
+            return replace(result, code=ErrorCode.SERVICENOTAVAILABLE, diag=f"{ended.lost}; {result.diag}")
+        if ended.refused_forks and not ended.out_of_memory:
+            refused = (
+                f"payload reached its limit of {self._tasks} processes and threads,"
+                f" {ended.refused_forks} more were refused"
+            )
+            return replace(result, code=ErrorCode.RESOURCEUNAVAILABLE, diag=f"{refused}; {result.diag}")
         return result
 
     def _remove(self, container: Container) -> None:

@@ -4,6 +4,7 @@ look at it.
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pilot_core.base.clock import Clock
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "pilot_heartbeat.json"
 
 #: Written at most so often; a probe should allow a multiple of it.
-PERIOD_S = 30.0
+PERIOD_S = 10.0
 
 #: A line in the log at least so often, however quiet the payload is: the old
 #: probe on GKE kills a pod whose worker log did not move for 10 minutes, and
@@ -28,11 +29,19 @@ SAY_S = 300.0
 class Pulse:
     """Called by the main loop; a thread of its own would beat on when the loop
     hangs.
+
+    Parameters
+    ----------
+    vitals
+        Numbers to be written beside the beat (`vitals.py`).
     """
 
-    def __init__(self, home: Path, clock: Clock) -> None:
+    def __init__(
+        self, home: Path, clock: Clock, *, vitals: Callable[[], Mapping[str, float]] | None = None
+    ) -> None:
         self._path = home / FILE_NAME
         self._clock = clock
+        self._vitals = vitals
         self._born = clock.monotonic()
         self._last: float | None = None
         self._said = self._born
@@ -51,11 +60,13 @@ class Pulse:
         if now - self._said >= SAY_S:
             self._said = now
             log.info("the pilot is well, %.0f min old", (now - self._born) / 60)
-        document = {
+        document: dict[str, object] = {
             "last_pilot_update": int(self._clock.time()),
             "time_since_detection": int(gap),
             "max_diff_time": int(self._longest),
         }
+        if self._vitals is not None:
+            document["vitals"] = self._vitals()
         try:
             write_atomic(self._path, json.dumps(document))
         except OSError as err:

@@ -63,6 +63,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("server.renew_token", "do not renew tokens", flags=("-y", "--notokenrenewal"), const=False),
     Setting("cli.proxy", "X.509 proxy", text.path, env=("X509_USER_PROXY",)),
+    Setting(
+        "server.renew_proxy",
+        "leave the X.509 proxy to others: do not renew it",
+        flags=("-t", "--noproxyverification"),
+        const=False,
+    ),
+    Setting(
+        "server.proxy_role",
+        "VOMS role of a renewed X.509 proxy, empty for the server's default",
+        flags=("--proxy-role",),
+        env=("PILOT_PROXY_ROLE",),
+    ),
     Setting("cli.cacert", "CA bundle, or a proxy file", text.path, flags=("--cacert",)),
     Setting(
         "server.ca_path", "folder of CA certificates", text.path, flags=("--capath",), env=("X509_CERT_DIR",)
@@ -158,8 +170,8 @@ SETTINGS: tuple[Setting, ...] = (
     # payload
     Setting(
         "payload.engine",
-        "auto, docker or process",
-        text.one_of("auto", "docker", "process"),
+        "auto, docker, process or kubernetes",
+        text.one_of("auto", "docker", "process", "kubernetes"),
         flags=("--engine",),
         env=("PILOT_ENGINE",),
     ),
@@ -192,6 +204,28 @@ SETTINGS: tuple[Setting, ...] = (
         unit="s",
     ),
     Setting("payload.pull_s", "longest image pull", text.seconds, flags=("--pull-timeout",), unit="s"),
+    Setting(
+        "payload.image_store_gb",
+        "remove images that pilots pulled, longest unused first, above so many GB; 0 for never",
+        text.gigabytes,
+        flags=("--image-store-limit",),
+        unit="GB",
+    ),
+    # payloads as pods
+    Setting("kubernetes.pod", "our own pod", env=("POD_NAME", "HOSTNAME")),
+    Setting("kubernetes.namespace", "namespace of our pod", env=("POD_NAMESPACE",)),
+    Setting("kubernetes.account", "folder of the service account", text.path, env=("PILOT_SERVICE_ACCOUNT",)),
+    Setting(
+        "kubernetes.cgroup_root", "where the node's cgroups are seen", text.path, env=("PILOT_CGROUP_ROOT",)
+    ),
+    Setting(
+        "kubernetes.place_s",
+        "longest wait for a node with room",
+        text.seconds,
+        flags=("--place-timeout",),
+        env=("PILOT_PLACE_SECONDS",),
+        unit="s",
+    ),
     # real-time log
     Setting(
         "cli.use_realtime",
@@ -260,11 +294,25 @@ SETTINGS: tuple[Setting, ...] = (
     # storage
     Setting("storage.gcs_endpoint", "Cloud Storage's address", env=("STORAGE_EMULATOR_HOST",)),
     Setting(
-        "storage.gcs_link",
-        "kind of log URL: public or authenticated",
-        text.one_of("public", "authenticated"),
+        "storage.link",
+        "kind of log URL: public, authenticated or signed",
+        text.one_of("public", "authenticated", "signed"),
         flags=("--log-url",),
         env=("PILOT_LOG_URL",),
+    ),
+    Setting(
+        "storage.link_s",
+        "life of a signed URL, 7 days at most",
+        text.count,
+        flags=("--log-url-lifetime",),
+        unit="s",
+    ),
+    Setting(
+        "storage.gzip_bytes",
+        "text from this size on is stored gzip-encoded, 0 for never",
+        text.count,
+        flags=("--log-gzip",),
+        unit="bytes",
     ),
     Setting("storage.s3_profile", "profile of S3 credentials", env=("PANDA_PILOT_AWS_PROFILE",)),
     Setting("storage.token_file", "bearer token for https storage", text.path, env=("BEARER_TOKEN_FILE",)),
@@ -305,19 +353,18 @@ IGNORED: tuple[Ignored, ...] = (
     Ignored(("-s", "--site")),
     Ignored(("-w", "--workflow"), "there is one workflow"),
     Ignored(("-b", "--nocvmfs"), takes_value=False),
-    Ignored(("-t", "--noproxyverification"), takes_value=False),
     Ignored(("-u", "--verifypayloadproxy"), takes_value=False),
     Ignored(("--no-pilot-log",), "the pilot's log is always kept with the job", takes_value=False),
     Ignored(("--redirect-stdout",), "redirect in the shell that starts the pilot"),
     Ignored(("--pod",), takes_value=False),
     Ignored(("--use-https",)),
     Ignored(("--use-rucio-traces",)),
-    Ignored(("--rucio-host",)),
-    Ignored(("--stageout-attempts",)),
+    Ignored(("--rucio-host",), "no traces are sent to Rucio"),
+    Ignored(("--stageout-attempts",), "a transfer is repeated as often as its time allows"),
     Ignored(("-L", "--leasetime"), "there is no stager workflow"),
     Ignored(("--input-dir",), "there are no HPC workflows"),
     Ignored(("--input-destination-dir",), "there are no HPC workflows"),
-    Ignored(("--output-dir",)),
+    Ignored(("--output-dir",), "the queue's storage says where outputs go"),
     Ignored(("--hpc-resource",), "there are no HPC workflows"),
     Ignored(("--hpc-mode",), "there are no HPC workflows"),
     Ignored(("--es-executor-type",), "there is no event service"),

@@ -8,6 +8,7 @@ once more at the very end, so that it holds the end.
 """
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from pilot_core.model.report import FileReport, JobReport
 from pilot_core.server.contract import Server
 from pilot_core.storage.logs import LogUploader
 
-__all__ = ["SHARE", "WrapUpResult", "Wrapper", "deliver"]
+__all__ = ["SHARE", "WrapUpResult", "Wrapper", "breather_s", "deliver", "deliver_at_last"]
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,12 @@ log = logging.getLogger(__name__)
 #: waits for it, and a signal must not wait longer than this.
 LAST_LOG_S = 5.0
 
+#: Longest pause after a final report that had to wait.
+LONGEST_BREATHER_S = 1_800.0
+
 #: Of the time left when the pilot is killed during the wrap-up: what is not
 #: stored within this part of it is stored after the final report, if at all.
-SHARE = 1 / 6
+SHARE = 1 / 8
 
 
 @dataclass(slots=True)
@@ -69,8 +73,8 @@ class Wrapper:
     Parameters
     ----------
     uploader
-        Stores logs; None if the queue has no storage for them (`no_storage`
-        then says why).
+        Stores logs one by one; None if the queue has no storage for them
+        (`no_storage` then says why), or one that takes only the bundle.
     bundle
         Makes `log.tgz` and returns its report; may raise StorageError.
     stage_out
@@ -168,12 +172,16 @@ class Wrapper:
             raise problem
 
     def _pack(self, budget: Budget) -> None:
-        if self._uploader is not None and self._job.log is not None:
+        if self._no_storage is None and self._job.log is not None:
             self._packed = self._bundle(budget)
 
     def _store(self, budget: Budget) -> None:
+        if self._no_storage is not None:
+            raise self._no_storage
         if self._uploader is None:
-            raise self._no_storage or StorageError("no storage for logs", ErrorCode.NOSTORAGE)
+            self.result.stored = self._packed is not None
+            self.result.files += (self._packed,) if self._packed is not None else ()
+            return
         files = tuple(self._experiment.log_files(self._paths))
         self._left_over = files
         upload = self._uploader.upload(files, budget=budget)
@@ -210,6 +218,37 @@ def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threadin
     except ServerRefused as err:
         log.error("the server refused the final report (%s); trying the bare one", err)
         server.update_job(bare(report), budget=budget, stop=stop)
+
+
+def deliver_at_last(server: Server, report: JobReport, *, budget: Budget, hasten: threading.Event) -> float:
+    """Deliver; once `hasten` is set, again with what is then left of the
+    budget, which is so little that nothing waits long.
+
+    Returns the seconds it took.
+
+    Raises
+    ------
+    ServerError, BudgetSpent
+        As `deliver`.
+    """
+    began_s = budget.clock.monotonic()
+    try:
+        deliver(server, report, budget=budget, stop=hasten)
+    except (PilotError, BudgetSpent):
+        if not hasten.is_set():
+            raise
+        deliver(server, report, budget=budget, stop=threading.Event())
+    return budget.clock.monotonic() - began_s
+
+
+def breather_s(waited_s: float) -> float:
+    """Seconds for which a pilot asks for no job after a final report that had
+    to wait so long.
+
+    The others' reports come just now, and a new job is three requests more:
+    those of a fleet are spread over as long a time as the server was away.
+    """
+    return random.uniform(0.0, min(waited_s, LONGEST_BREATHER_S))
 
 
 def bare(report: JobReport) -> JobReport:

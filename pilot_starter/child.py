@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,8 @@ class Child:
     ----------
     output_fd
         Where stdout and stderr go; closed here.
+    keep_fds
+        What it inherits besides.
 
     Raises
     ------
@@ -128,7 +131,15 @@ class Child:
         If it cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output_fd: int) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output_fd: int,
+        keep_fds: Sequence[int] = (),
+    ) -> None:
         try:
             self._popen = subprocess.Popen(
                 list(argv),
@@ -138,6 +149,7 @@ class Child:
                 stdout=output_fd,
                 stderr=output_fd,
                 process_group=0,
+                pass_fds=keep_fds,
             )
         finally:
             os.close(output_fd)
@@ -188,6 +200,7 @@ def supervise(
     *,
     clock: Clock,
     grace_s: float,
+    on_end: Callable[[signal.Signals], None],
     tick: Callable[[], None],
     tick_s: float = 10.0,
 ) -> ChildEnd:
@@ -197,6 +210,8 @@ def supervise(
     ----------
     grace_s
         From the first ending signal to SIGKILL for the group.
+    on_end
+        Called with the first ending signal, after the pilot has it.
     tick
         Called about every `tick_s` seconds.
     """
@@ -223,11 +238,13 @@ def supervise(
             allowed = grace_s if asked is None else _SECOND_S
             ends = clock.monotonic() + allowed
             deadline = ends if deadline is None else min(deadline, ends)
-            asked = asked or signum
+            if asked is None:
+                asked = signum
+                on_end(signum)
     return child.end(asked=asked, killed=killed, due=deadline)
 
 
-def end_leftovers(child: Child, *, clock: Clock, timeout_s: float, inbox: Inbox[signal.Signals]) -> int:
+def end_leftovers(child: Child, *, clock: Clock, timeout_s: float) -> int:
     """Kill what the pilot left running; returns how many processes that were.
 
     Its group, and every process below us that is younger than the pilot: a
@@ -236,6 +253,7 @@ def end_leftovers(child: Child, *, clock: Clock, timeout_s: float, inbox: Inbox[
     """
     end = clock.monotonic() + timeout_s
     killed: set[int] = set()
+    pause = threading.Event()
     child.kill_group()
     while True:
         child.reap()
@@ -251,4 +269,4 @@ def end_leftovers(child: Child, *, clock: Clock, timeout_s: float, inbox: Inbox[
         killed |= below
         if not below or clock.monotonic() >= end:
             return len(killed)
-        inbox.get(0.05)
+        clock.wait(pause, 0.05)

@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pilot-url", default="", help="`image`, or http(s)/file URL of pilot3.tar.gz (PILOT_SOURCE)"
     )
     parser.add_argument("--sha256", default="", help="what the tarball must have (PILOT_SHA256)")
+    parser.add_argument(
+        "--public-key", default="", metavar="PEM", help="whose signature it must have (PILOT_PUBLIC_KEY)"
+    )
     parser.add_argument("--no-fallback", action="store_true", help="no pilot rather than the installed one")
     parser.add_argument("--work-dir", default="", help="the pilot's folder; kept at the end (PILOT_WORK_DIR)")
     parser.add_argument(
@@ -56,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=None,
         help="seconds without a move that make it unwell (PILOT_SILENT_SECONDS, 600)",
+    )
+    parser.add_argument(
+        "--health-port",
+        default="",
+        metavar="[ADDRESS:]PORT",
+        help="serve /healthz and /metrics, on loopback unless told otherwise (PILOT_HEALTH_PORT)",
     )
     parser.add_argument("--version", action="version", version=f"pilot-starter {__version__}")
     return parser

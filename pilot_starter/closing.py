@@ -6,13 +6,14 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.inbox import Inbox
 from pilot_core.errors import PilotError
-from pilot_core.ledger import Ledger
+from pilot_core.ledger import HeldJob, Ledger
 from pilot_starter.attend import Abandoned, attended
 from pilot_starter.child import ChildEnd
 from pilot_starter.config import StarterConfig
@@ -46,6 +47,8 @@ class Closing:
         Server, engines, sinks.
     out, shipping
         The worker's log and its thread.
+    preempted
+        Whether the node is going away; may wait for the answer.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Closing:
         services: Services,
         out: WorkerLog,
         shipping: RealTimeLogger,
+        preempted: Callable[[], bool],
         clock: Clock,
         inbox: Inbox[signal.Signals],
     ) -> None:
@@ -64,13 +68,21 @@ class Closing:
         self._services = services
         self._out = out
         self._shipping = shipping
+        self._preempted = preempted
         self._clock = clock
         self._inbox = inbox
         self._stop = threading.Event()
         self._oom_before = oom_kills()
         self._owed = ""
 
-    def close(self, end: ChildEnd | None, *, words: str, hurry_s: float | None) -> str:
+    def close(
+        self,
+        end: ChildEnd | None,
+        *,
+        words: str,
+        hurry_s: float | None,
+        sweep: Callable[[], None] = lambda: None,
+    ) -> str:
         """Do it all; returns what became of the job the pilot still held, ""
         if none.
 
@@ -82,13 +94,18 @@ class Closing:
             The worker's last line.
         hurry_s
             Seconds for everything; None if nobody is waiting for our end.
+        sweep
+            Kills what the pilot left running: with a job's other remains, or
+            at once if there was no job.
         """
         full_s = LAST_WILL_S + _DRAIN_S + self._config.upload_s
         budget = Budget(self._clock, full_s if hurry_s is None else hurry_s, "the worker's end")
 
         def work() -> None:
             if end is not None:
-                self._step("last will", lambda: self._last_will(end, budget, hurried=hurry_s is not None))
+                self._step(
+                    "last will", lambda: self._last_will(end, budget, sweep, hurried=hurry_s is not None)
+                )
             kept = keepsakes(self._home)
             if kept:
                 log.warning("%s is kept for %s", self._home, ", ".join(kept))
@@ -125,12 +142,25 @@ class Closing:
         except Exception:
             log.exception("%s failed", name)
 
-    def _last_will(self, end: ChildEnd, budget: Budget, *, hurried: bool) -> None:
+    def _last_will(self, end: ChildEnd, budget: Budget, sweep: Callable[[], None], *, hurried: bool) -> None:
+        ledger = Ledger(self._home)
+        if ledger.held() is None:
+            sweep()
+            return
+        heirs = self._services.heirs
+
+        def tidy(held: HeldJob, part: Budget) -> None:
+            sweep()
+            heirs.tidy(held, part)
+
+        cause = cause_of_death(
+            end, oom_before=self._oom_before, oom_after=oom_kills(), preempted=self._preempted()
+        )
         seconds = max(0.0, budget.left - _RESERVE_S) if hurried else LAST_WILL_S
         self._owed = execute(
-            Ledger(self._home),
-            self._services.heirs,
-            cause=cause_of_death(end, oom_before=self._oom_before, oom_after=oom_kills()),
+            ledger,
+            replace(heirs, tidy=tidy),
+            cause=cause,
             now_s=self._clock.time(),
             budget=budget.part(seconds, "last will"),
             stop=self._stop,

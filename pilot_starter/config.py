@@ -32,6 +32,9 @@ class PilotSource:
         that is installed beside the starter.
     sha256
         Hex digest the tarball must have; empty if nobody said.
+    public_key
+        PEM file with the key whose signature a tarball must have; None if
+        nobody asks for one.
     fallback
         Use the installed pilot when the tarball cannot be had.
     timeout_s
@@ -40,6 +43,7 @@ class PilotSource:
 
     url: str = ""
     sha256: str = ""
+    public_key: Path | None = None
     fallback: bool = True
     timeout_s: float = FETCH_S
 
@@ -123,6 +127,10 @@ class StarterConfig:
         readers.
     storage
         For the logs of a job whose pilot is dead.
+    health_address
+        Where `/healthz` and `/metrics` are served; None for nowhere.
+    metadata_url
+        Where the notice of preemption is asked for; empty for Google's place.
     grace_s
         From SIGTERM to the end of everything.
     child_environment
@@ -157,6 +165,8 @@ class StarterConfig:
     log_name: str = ""
     log_link: str = ""
     termination_log: Path = Path("/dev/termination-log")
+    metadata_url: str = ""
+    health_address: tuple[str, int] | None = None
     grace_s: float = 12.0
     silent_s: float = 600.0
     upload_s: float = 60.0

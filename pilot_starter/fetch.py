@@ -9,34 +9,34 @@ import tarfile
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
-from pilot_core.errors import NodeError, SetupError
-from pilot_core.model.codes import ErrorCode
+from pilot_core.errors import SetupError
 from pilot_starter.config import PilotSource
+from pilot_starter.errors import FetchError
+from pilot_starter.signature import check_signature
 
 __all__ = ["FetchError", "fetch_pilot", "unpack"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 TOP = "pilot3"
 # A pilot has a few MB; more than this is something else.
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_UNPACKED = 1024 * 1024 * 1024
+_LONGEST_SIGNATURE = 8192
 # Waits of at most 2 + 4 + 8 s between four attempts, all inside the budget.
 _POLICY = RetryPolicy(attempts=4, first_s=2.0, cap_s=10.0)
 _CHUNK = 1024 * 1024
-
-
-class FetchError(NodeError):
-    """The pilot cannot be had from its URL; says why."""
-
-    default = ErrorCode.MISSINGINSTALLATION
 
 
 class _Again(FetchError):
@@ -66,6 +66,9 @@ def fetch_pilot(
         tarball = _cached(source, cache)
         if tarball is None:
             tarball = _download(source, cache=cache, clock=clock, stop=stop, ca=ca)
+        if source.public_key is not None:
+            signature = _signature(source, clock=clock, stop=stop, ca=ca)
+            check_signature(tarball, signature, source.public_key)
         unpack(tarball, home)
     except (FetchError, OSError) as err:
         if not source.fallback:
@@ -75,6 +78,40 @@ def fetch_pilot(
     version = home / TOP / "PILOTVERSION"
     log.info("pilot %s from %s", version.read_text().strip() if version.exists() else "", source.url)
     return True
+
+
+def _signature(source: PilotSource, *, clock: Clock, stop: threading.Event, ca: Path | None) -> bytes:
+    """The detached signature: beside the tarball, `<url>.sig`."""
+    parts = urlsplit(source.url)
+    url = parts._replace(path=f"{parts.path}.sig").geturl()
+
+    def get(budget: Budget) -> bytes:
+        data = b""
+        for chunk in _body(url, budget=budget, ca=ca):
+            data += chunk
+            if len(data) > _LONGEST_SIGNATURE:
+                raise FetchError(f"{url}: more than {_LONGEST_SIGNATURE} bytes are no signature")
+        return data
+
+    return _insist(url, get, seconds=source.timeout_s, clock=clock, stop=stop)
+
+
+def _insist(
+    url: str, get: Callable[[Budget], T], *, seconds: float, clock: Clock, stop: threading.Event
+) -> T:
+    budget = Budget(clock, seconds, f"download of {url}")
+    try:
+        return retry(
+            lambda: attended(lambda: get(budget), name="download", budget=budget, clock=clock, stop=stop),
+            policy=_POLICY,
+            again=lambda err: 0.0 if isinstance(err, _Again) else None,
+            clock=clock,
+            budget=budget,
+            stop=stop,
+            what=f"download of {url}",
+        )
+    except BudgetSpent as err:
+        raise FetchError(f"{url}: {err}") from err
 
 
 def _cached(source: PilotSource, cache: Path) -> Path | None:
@@ -110,19 +147,16 @@ def _download(
     if source.sha256 and not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
         raise SetupError(f"SHA-256 of the pilot is not 64 hex digits: {source.sha256!r}")
     cache.mkdir(parents=True, exist_ok=True)
-    budget = Budget(clock, source.timeout_s, f"download of {source.url}")
     handle, name = tempfile.mkstemp(prefix=".pilot-", dir=cache)
     part = Path(name)
     try:
         os.close(handle)
-        retry(
-            lambda: _get(source.url, part, budget=budget, ca=ca),
-            policy=_POLICY,
-            again=lambda err: 0.0 if isinstance(err, _Again) else None,
+        _insist(
+            source.url,
+            lambda budget: _get(source.url, part, budget=budget, ca=ca),
+            seconds=source.timeout_s,
             clock=clock,
-            budget=budget,
             stop=stop,
-            what=f"download of {source.url}",
         )
         digest = _digest(part)
         if source.sha256 and digest != source.sha256:
@@ -137,16 +171,13 @@ def _download(
 
 
 def _get(url: str, target: Path, *, budget: Budget, ca: Path | None) -> None:
-    try:
-        with target.open("wb") as out:
-            size = 0
-            for data in _body(url, budget=budget, ca=ca):
-                size += len(data)
-                if size > _MOST_BYTES:
-                    raise FetchError(f"{url}: more than {_MOST_BYTES} bytes")
-                out.write(data)
-    except BudgetSpent as err:
-        raise FetchError(f"{url}: {err}") from err
+    with target.open("wb") as out:
+        size = 0
+        for data in _body(url, budget=budget, ca=ca):
+            size += len(data)
+            if size > _MOST_BYTES:
+                raise FetchError(f"{url}: more than {_MOST_BYTES} bytes")
+            out.write(data)
     with target.open("rb") as src:
         start = src.read(2)
     if start != b"\x1f\x8b":

@@ -31,6 +31,10 @@ class WorkerStatus:
         The starter; with its start in clock ticks, which names it for good.
     started
         Epoch seconds.
+    fallback
+        The pilot of the image runs because another could not be had.
+    listening
+        Address of `/healthz` and `/metrics`; empty if there is none.
     """
 
     phase: str
@@ -43,6 +47,8 @@ class WorkerStatus:
     worker_id: int | None = None
     pilot_pid: int | None = None
     pilot_source: str = ""
+    fallback: bool = False
+    listening: str = ""
     end: str = ""
 
     @property

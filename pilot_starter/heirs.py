@@ -3,18 +3,22 @@ sinks.
 """
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from container.kube_api import ACCOUNT, Cluster
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.config import ServerConfig
+from pilot_core.errors import PilotError
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.make import make_sink
 from pilot_core.logship.target import parse_target
 from pilot_core.model.report import JobReport
+from pilot_core.server.auth import Auth
 from pilot_core.server.client import PandaServer
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
@@ -47,12 +51,26 @@ class Services:
     def heirs(self) -> Heirs:
         """For the last will."""
         docker_url = self.config.child_environment.get("DOCKER_HOST") or None
-        remains = Remains(docker_url=docker_url, storage=self.config.storage, clock=self.clock)
+        # The proxy that the pilot had: our copy, where there is one.
+        proxy = self.credentials.proxy_file or self.config.storage.proxy_file
+        storage = replace(self.config.storage, proxy_file=proxy)
+        remains = Remains(docker_url=docker_url, storage=storage, clock=self.clock, pods=self._pods())
         return Heirs(
             send=self.send,
             tidy=remains.tidy,
             store=lambda held, budget, only: remains.store(held, budget, only=only),
             drop=remains.drop,
+        )
+
+    def _pods(self) -> Callable[[float], Cluster] | None:
+        """The cluster, if the pilot was told to run payloads as pods."""
+        environment = self.config.child_environment
+        if environment.get("PILOT_ENGINE") != "kubernetes":
+            return None
+        account = Path(environment.get("PILOT_SERVICE_ACCOUNT") or ACCOUNT)
+        namespace = environment.get("POD_NAMESPACE", "")
+        return lambda call_s: Cluster(
+            namespace=namespace, account=account, environment=environment, call_s=call_s
         )
 
     def send(self, report: JobReport, budget: Budget, stop: threading.Event) -> None:
@@ -71,23 +89,32 @@ class Services:
         finally:
             server.close()
 
+    def credential_ends(self) -> dict[str, float]:
+        """Epoch seconds at which proxy and token end, as far as that is known."""
+        try:
+            ends = Auth(self._who(self.config.server_url)).expires()
+        except PilotError:
+            return {}
+        return {credential.name.lower(): end for credential, end in ends.items()}
+
     def _server(self, url: str) -> PandaServer:
-        credentials = self.credentials
-        origin = self.config.credentials.token_origin
         return PandaServer(
-            ServerConfig(
-                url=with_port(url),
-                api=self.config.server_api,
-                proxy_file=credentials.proxy_file,
-                token_file=credentials.token_file,
-                token_origin=origin,
-                ca_file=self.config.ca_file,
-                ca_path=self.config.ca_path,
-                read_s=20.0,
-            ),
+            self._who(url),
             clock=self.clock,
             harvester_id=self.config.harvester_id,
             worker_id=self.config.worker_id,
+        )
+
+    def _who(self, url: str) -> ServerConfig:
+        return ServerConfig(
+            url=with_port(url),
+            api=self.config.server_api,
+            proxy_file=self.credentials.proxy_file,
+            token_file=self.credentials.token_file,
+            token_origin=self.config.credentials.token_origin,
+            ca_file=self.config.ca_file,
+            ca_path=self.config.ca_path,
+            read_s=20.0,
         )
 
     def open_sink(self) -> Sink:

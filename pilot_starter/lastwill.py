@@ -117,11 +117,24 @@ def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
     return None
 
 
-def cause_of_death(end: ChildEnd, *, oom_before: int | None, oom_after: int | None) -> Cause:
-    """Why a job that the pilot held has failed."""
+def cause_of_death(
+    end: ChildEnd, *, oom_before: int | None, oom_after: int | None, preempted: bool = False
+) -> Cause:
+    """Why a job that the pilot held has failed.
+
+    Parameters
+    ----------
+    oom_before, oom_after
+        `oom_kills` before the pilot was started and now.
+    preempted
+        The node is going away, as the metadata server says.
+    """
     sigkill = end.signum == signal.SIGKILL or end.exit_code == 128 + signal.SIGKILL
     if sigkill and not end.killed and oom_after is not None and oom_after > (oom_before or 0):
         return Cause(ErrorCode.PAYLOADOUTOFMEMORY, "the pilot was killed by the kernel: out of memory")
+    if end.asked is signal.SIGTERM and preempted:
+        words = "the node is being preempted (metadata server)"
+        return Cause(ErrorCode.PREEMPTION, f"{words}; the pilot {end.words}")
     if end.asked is not None:
         code = _BY_SIGNAL.get(end.asked, ErrorCode.KILLSIGNAL)
         return Cause(code, f"the worker was ended by {end.asked.name}; the pilot {end.words}")

@@ -7,15 +7,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pilot_core.base.files import remove_tree
 from pilot_core.errors import SetupError
 from pilot_core.ledger import FILE_NAME
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.config import StarterConfig
 
-__all__ = ["cache_folder", "copy_job", "keepsakes", "last_words", "leave_home", "make_home"]
+__all__ = ["HOME_PREFIX", "cache_folder", "copy_job", "keepsakes", "last_words", "leave_home", "make_home"]
 
 log = logging.getLogger(__name__)
 
+#: What the folders are called that starters make.
+HOME_PREFIX = "panda_"
 _PUSH_FILES = ("pandaJobData.out", "PoolFileCatalog_H.xml")
 
 
@@ -28,7 +31,7 @@ def make_home(config: StarterConfig) -> Path:
             config.work_dir.mkdir(parents=True, exist_ok=True)
             return config.work_dir.resolve()
         config.tmp_dir.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="panda_", dir=config.tmp_dir)).resolve()
+        return Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=config.tmp_dir)).resolve()
     except OSError as err:
         place = config.work_dir or config.tmp_dir
         raise SetupError(f"no working directory at {place}: {err.strerror or err}", ErrorCode.MKDIR) from err
@@ -49,7 +52,7 @@ def leave_home(home: Path) -> None:
     """Delete the worker's folder; where there are keepsakes, only the
     credentials.
     """
-    shutil.rmtree(home / ".credentials" if keepsakes(home) else home, ignore_errors=True)
+    remove_tree(home / ".credentials" if keepsakes(home) else home)
 
 
 def cache_folder(tmp_dir: Path) -> Path:

@@ -15,7 +15,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.redact import Redactor
 from pilot_core.base.scope import Scope
 from pilot_core.errors import PilotError
-from pilot_core.logship.contract import Sink, Source
+from pilot_core.logship.contract import ShipCounts, Sink, Source
 from pilot_core.logship.shipper import LogShipper, ShipSettings
 from pilot_starter.workerlog import WorkerRecords
 
@@ -76,6 +76,10 @@ class RealTimeLogger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._scope.stop()
+
+    def counts(self) -> ShipCounts | None:
+        """What became of the records so far; None if nothing is shipped."""
+        return self._shipper.counts() if self._shipper is not None else None
 
     def finish(self, budget: Budget) -> None:
         """Ship what is in the file now, within `budget`, and say what became

@@ -3,17 +3,20 @@ folders.
 """
 
 import logging
-import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from container.contract import Engine
 from container.docker_engine import DockerEngine
 from container.errors import EngineError
+from container.kube_api import Cluster
+from container.kube_engine import KubeEngine
 from container.process_engine import ProcessEngine
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.files import remove_tree
 from pilot_core.config import StorageConfig
 from pilot_core.errors import PilotError
 from pilot_core.experiments.files import log_files
@@ -66,12 +69,22 @@ class Remains:
     ----------
     docker_url
         Where the daemon listens; None for the usual socket.
+    pods
+        The cluster, given the seconds for a call, if payloads run as pods.
     storage
         For the copytools.
     """
 
-    def __init__(self, *, docker_url: str | None, storage: StorageConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        docker_url: str | None,
+        storage: StorageConfig,
+        clock: Clock,
+        pods: Callable[[float], Cluster] | None = None,
+    ) -> None:
         self._docker_url = docker_url
+        self._pods = pods
         self._storage = storage
         self._clock = clock
 
@@ -85,6 +98,10 @@ class Remains:
             return
         self._clear(ProcessEngine(clock=self._clock), held, budget)
         call_s = min(_CALL_S, max(0.1, budget.left / 2))
+        if self._pods is not None:
+            # The pod's name is not needed: nothing is started.
+            self._clear(KubeEngine(self._pods(call_s), pod="", clock=self._clock), held, budget)
+            return
         docker = DockerEngine(base_url=self._docker_url, clock=self._clock, call_s=call_s)
         self._clear(docker, held, budget)
 
@@ -154,4 +171,4 @@ class Remains:
         """Delete the job's folders: all of it is stored."""
         for folder in (held.work, held.shared):
             if folder:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(Path(folder))

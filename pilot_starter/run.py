@@ -29,9 +29,11 @@ from pilot_starter.credentials import Credentials
 from pilot_starter.fetch import fetch_pilot
 from pilot_starter.health import WorkerStatus, heartbeat_fresh, write_status
 from pilot_starter.heirs import Services
+from pilot_starter.kept import occupied, sweep
 from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
 from pilot_starter.place import cache_folder, copy_job, last_words, leave_home, make_home
 from pilot_starter.realtime import RealTimeLogger
+from pilot_starter.why import Why
 
 __all__ = ["run"]
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # Of the grace this much is for the end of this process.
 _EXIT_S = 0.8
+# A busy machine may have taken the rest: a Spot pod has 15 s, not 12.
+_LEAST_S = 2.0
 
 
 def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | None = 1) -> int:
@@ -59,8 +63,10 @@ def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | Non
             log.error("FATAL: %s", err)
             last_words(config.termination_log, str(err))
             return exit_code(err.code)
+        mark = None
         if config.work_dir is None:
             stack.callback(leave_home, home)
+            mark = stack.enter_context(occupied(home))
         fd, path = open_worker_log(config.worker_log, home / "wrapper-wid.log")
         worker_log = WorkerLog(
             fd,
@@ -83,6 +89,7 @@ def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | Non
             inbox=inbox,
             redactor=redactor,
             out=worker_log,
+            mark=mark,
         )
         return worker.live()
 
@@ -99,8 +106,10 @@ class _Worker:
         inbox: Inbox[signal.Signals],
         redactor: Redactor,
         out: WorkerLog,
+        mark: int | None,
     ) -> None:
         self._config = config
+        self._mark = mark
         self._home = home
         self._clock = clock
         self._inbox = inbox
@@ -108,6 +117,7 @@ class _Worker:
         self._redactor = redactor
         self._credentials = Credentials(config.credentials, folder=home / ".credentials", redactor=redactor)
         self._services = Services(config, self._credentials, clock)
+        self._why = Why(in_pod=bool(config.pod.namespace), url=config.metadata_url, clock=clock)
         self._status = WorkerStatus(
             phase="preparing",
             pid=os.getpid(),
@@ -124,21 +134,14 @@ class _Worker:
         self._tell(phase="preparing")
         log.info("starter pid %d, queue %s, directory %s", os.getpid(), self._config.queue, self._home)
         adopt_orphans()
-        with RealTimeLogger(
-            self._config.worker_log,
-            state_dir=self._home,
-            open_sink=self._services.open_sink if self._config.logging.server else None,
-            interval_s=self._config.logging.interval_s,
-            hostname=self._config.hostname,
-            redactor=self._redactor,
-            clock=self._clock,
-        ) as shipping:
+        with self._shipping() as shipping, self._watched(shipping), self._why:
             closing = Closing(
                 self._config,
                 home=self._home,
                 services=self._services,
                 out=self._out,
                 shipping=shipping,
+                preempted=self._why.preempted,
                 clock=self._clock,
                 inbox=self._inbox,
             )
@@ -147,6 +150,35 @@ class _Worker:
             self._tell(phase="ended", end=words)
             self._out.settle(1.0)
         return status
+
+    def _shipping(self) -> RealTimeLogger:
+        return RealTimeLogger(
+            self._config.worker_log,
+            state_dir=self._home,
+            open_sink=self._services.open_sink if self._config.logging.server else None,
+            interval_s=self._config.logging.interval_s,
+            hostname=self._config.hostname,
+            redactor=self._redactor,
+            clock=self._clock,
+        )
+
+    @contextlib.contextmanager
+    def _watched(self, shipping: RealTimeLogger) -> Iterator[None]:
+        """`/healthz` and `/metrics` while the block lasts, where somebody wants
+        them.
+        """
+        address = self._config.health_address
+        if address is None:
+            yield
+            return
+        # Imported when needed: most workers do without.
+        from pilot_starter.pages import pages
+        from pilot_starter.port import HealthPort
+
+        found = pages(self._config, shipped=shipping.counts, credential_ends=self._services.credential_ends)
+        with HealthPort(address, found, clock=self._clock) as port:
+            self._tell(listening=port.url)
+            yield
 
     def _bring_up(self, closing: Closing) -> tuple[int, str]:
         """The pilot's life and what follows; exit code, and the reason in
@@ -165,14 +197,25 @@ class _Worker:
             words = f"the pilot cannot be started: {err}"
             closing.close(None, words=words, hurry_s=None)
             return exit_code(code), words
-        self._tell(phase="running", pilot_pid=child.pid, pilot_source=self._source_words(installed))
+        self._tell(
+            phase="running",
+            pilot_pid=child.pid,
+            pilot_source="installed" if installed else self._config.source.url,
+            fallback=installed and bool(self._config.source.url),
+        )
         end = self._keep_company(child)
         self._tell(phase="closing")
         words = f"the pilot {end.words}"
         hurry_s = None
         if end.due is not None:
-            hurry_s = max(1.0, end.due + KILL_RESERVE_S - self._clock.monotonic() - _EXIT_S)
-        owed = closing.close(end, words=f"worker ends with exit code {end.status}: {words}", hurry_s=hurry_s)
+            # Late already, the report still gets its second.
+            hurry_s = max(_LEAST_S, end.due + KILL_RESERVE_S - self._clock.monotonic() - _EXIT_S)
+        owed = closing.close(
+            end,
+            words=f"worker ends with exit code {end.status}: {words}",
+            hurry_s=hurry_s,
+            sweep=lambda: self._sweep(child),
+        )
         return end.status, f"{words}; {owed}" if owed else words
 
     def _keep_company(self, child: Child) -> ChildEnd:
@@ -181,13 +224,16 @@ class _Worker:
             self._inbox,
             clock=self._clock,
             grace_s=max(1.0, self._config.grace_s - KILL_RESERVE_S),
+            on_end=lambda signum: self._why.ask() if signum is signal.SIGTERM else None,
             tick=self._credentials.refresh,
         )
-        left = end_leftovers(child, clock=self._clock, timeout_s=1.0, inbox=self._inbox)
         log.info("pilot exit status: %d, the pilot %s", end.status, end.words)
+        return end
+
+    def _sweep(self, child: Child) -> None:
+        left = end_leftovers(child, clock=self._clock, timeout_s=1.0)
         if left:
             log.warning("%d processes that the pilot left running were killed", left)
-        return end
 
     def _prepare(self) -> bool:
         """Credentials, pilot, job file; True if the installed pilot is to run."""
@@ -198,6 +244,7 @@ class _Worker:
             self._credentials.prepare()
             if self._config.submit_mode == "PUSH":
                 copy_job(self._config.job_dirs, self._home)
+            sweep(self._config.tmp_dir, now=self._clock.time(), stop=stop)
             return not fetch_pilot(
                 self._config.source,
                 home=self._home,
@@ -234,12 +281,10 @@ class _Worker:
             # word.
             env={**env, "PILOT_STARTER_PID": str(os.getpid())},
             output_fd=self._out.attach(),
+            keep_fds=() if self._mark is None else (self._mark,),
         )
 
-    def _source_words(self, installed: bool) -> str:
-        return "installed" if installed else self._config.source.url
-
-    def _tell(self, **changes: str | int) -> None:
+    def _tell(self, **changes: str | int | bool) -> None:
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
         write_status(self._config.state_file, self._status)
 

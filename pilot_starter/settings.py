@@ -12,7 +12,7 @@ import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urldefrag
+from urllib.parse import urldefrag, urlsplit
 
 from pilot_core.config import StorageConfig
 from pilot_core.errors import SetupError
@@ -25,7 +25,7 @@ from pilot_starter.config import (
     StarterConfig,
     WorkerLogTarget,
 )
-from pilot_starter.upload import log_names
+from pilot_starter.upload import log_name_of
 
 __all__ = ["DEFAULT_LOG", "settings"]
 
@@ -94,7 +94,7 @@ def settings(
         raise SetupError("no queue: give -q or pandaQueueName")
     tmp_dir = Path(env.get("TMPDIR", default="/tmp"))
     harvester_id, worker_id = env.get("HARVESTER_ID"), _worker_id(env)
-    log_name = log_names(harvester_id, worker_id)
+    log_name = log_name_of(harvester_id, worker_id, asked=env.get("stdout_name"))
     read_url = env.get("logs_frontend_r")
     use_realtime = env.get("USE_REALTIME_LOGGING").lower() in _YES
     realtime_server = env.get("REALTIME_LOGGING_SERVER")
@@ -131,12 +131,28 @@ def settings(
         log_name=log_name if env.get("logs_frontend_w") else "",
         log_link=f"{read_url.rstrip('/')}/{log_name}" if read_url and log_name else "",
         termination_log=Path(env.get("PILOT_TERMINATION_LOG", default="/dev/termination-log")),
+        metadata_url=env.get("PILOT_METADATA_URL"),
+        health_address=_address(options.health_port or env.get("PILOT_HEALTH_PORT")),
         grace_s=options.grace if options.grace is not None else env.number("PILOT_GRACE_SECONDS", 12.0),
         silent_s=options.silent if options.silent is not None else env.number("PILOT_SILENT_SECONDS", 600.0),
         ca_file=_path(env.get("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")),
         ca_path=_path(env.get("X509_CERT_DIR")),
         child_environment=_for_children(environment),
     )
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """Host and port of `[HOST:]PORT`; without a host, this machine alone."""
+    if not text:
+        return None
+    parts = urlsplit(f"//{text}" if ":" in text else f"//127.0.0.1:{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None or parts.path:
+        raise SetupError(f"PILOT_HEALTH_PORT={text!r} is not [ADDRESS:]PORT")
+    return host, port
 
 
 def _path(text: str) -> Path | None:
@@ -201,6 +217,7 @@ def _source(options: argparse.Namespace, env: _Environment) -> PilotSource:
     return PilotSource(
         url="" if url in ("image", "local") else url,
         sha256=sha256.lower(),
+        public_key=_path(options.public_key or env.get("PILOT_PUBLIC_KEY")),
         fallback=not options.no_fallback and env.get("PILOT_NO_FALLBACK").lower() not in _YES,
         timeout_s=env.number("PILOT_FETCH_SECONDS", FETCH_S),
     )
@@ -221,10 +238,19 @@ def _credentials(env: _Environment) -> CredentialSources:
 
 
 def _storage(env: _Environment) -> StorageConfig:
+    """As the pilot's own, from the same variables (`pilot_core/settings.py`)."""
     link = env.get("PILOT_LOG_URL", default="public")
-    if link not in ("public", "authenticated"):
-        raise SetupError(f"PILOT_LOG_URL={link!r} is neither public nor authenticated")
-    return StorageConfig(gcs_endpoint=env.get("STORAGE_EMULATOR_HOST"), gcs_link=link)
+    kinds = ("public", "authenticated", "signed")
+    if link not in kinds:
+        raise SetupError(f"PILOT_LOG_URL={link!r}: expected one of {', '.join(kinds)}")
+    return StorageConfig(
+        gcs_endpoint=env.get("STORAGE_EMULATOR_HOST"),
+        link=link,
+        s3_profile=env.get("PANDA_PILOT_AWS_PROFILE"),
+        token_file=_path(env.get("BEARER_TOKEN_FILE")),
+        proxy_file=_path(env.get("X509_USER_PROXY")),
+        ca_path=_path(env.get("X509_CERT_DIR")),
+    )
 
 
 def _for_children(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""The worker's log, packed for the server's cache."""
+"""The worker's log, made ready for the server's cache."""
 
 import gzip
 import logging
 from pathlib import Path
 
-__all__ = ["log_names", "pack"]
+__all__ = ["log_name_of", "pack"]
 
 log = logging.getLogger(__name__)
 
@@ -12,37 +12,43 @@ log = logging.getLogger(__name__)
 # tenth, so that one which has to be cut had about a gigabyte.
 _MOST_BYTES = 95_000_000
 _CHUNK = 1024 * 1024
+# Whoever asks for such a name gets what is packed; for another one, the text.
+_PACKED = "_gz.out"
 
 
-def log_names(harvester_id: str, worker_id: int | None) -> str:
+def log_name_of(harvester_id: str, worker_id: int | None, *, asked: str = "") -> str:
     """Name under which Harvester links the worker's log; "" outside Harvester.
 
     Harvester advertises `<harvester>_<worker>_gz.out`, gzip inside (harvester
-    d561b72, k8s submitter).
+    d561b72, k8s submitter). Older ones tell a name of their own, most often
+    `<harvester>_<worker>.out`, in `stdout_name`.
     """
-    return f"{harvester_id}_{worker_id}_gz.out" if harvester_id and worker_id is not None else ""
+    if asked and Path(asked).name == asked:
+        return asked
+    return f"{harvester_id}_{worker_id}{_PACKED}" if harvester_id and worker_id is not None else ""
 
 
 def pack(source: Path, target: Path, *, most_bytes: int = _MOST_BYTES) -> None:
-    """Compress the log; of one that stays too large, its beginning and its
-    end.
+    """Copy the log, compressed where the name says so; of one that is too
+    large for the server, its beginning and its end.
 
     Raises
     ------
     OSError
         If either file is not to be had.
     """
-    _compress(source, target, [(0, None)])
+    _copy(source, target, [(0, None)])
     if target.stat().st_size <= most_bytes:
         return
     size = source.stat().st_size
     log.warning("the worker log has %d bytes: its middle is left out of the upload", size)
     head, tail = most_bytes // 10, most_bytes * 8 // 10
-    _compress(source, target, [(0, head), (max(head, size - tail), None)])
+    _copy(source, target, [(0, head), (max(head, size - tail), None)])
 
 
-def _compress(source: Path, target: Path, ranges: list[tuple[int, int | None]]) -> None:
-    with source.open("rb") as src, gzip.open(target, "wb", compresslevel=6) as out:
+def _copy(source: Path, target: Path, ranges: list[tuple[int, int | None]]) -> None:
+    packed = target.name.endswith(_PACKED)
+    with source.open("rb") as src, gzip.open(target, "wb", 6) if packed else target.open("wb") as out:
         for start, length in ranges:
             if start:
                 out.write(b"\n[... the middle is left out ...]\n")

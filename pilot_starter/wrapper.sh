@@ -36,6 +36,9 @@ Usage: wrapper.sh -q QUEUE [-s SITE] [-r RESOURCE] [-i TYPE] [-j LABEL] [options
                         local: pilot3/ or pilot3.tar.gz is here;
                         image (default): the pilot installed beside the interpreter
   --pilotsha256 HEX     the tarball must have this SHA-256
+  --pilotkey PEM        the tarball must be signed with this public key: URL.sig
+                        (pilot3.tar.gz.sig) holds what openssl dgst -sha256 -sign
+                        writes
   --exec                become the pilot at the end: no epilog, no cleaning
   --mute, --pilotversion X, --pythonversion X, --localpy, --pandaenvtag X,
   --harvester X, --harvester_workflow X, --container, -S, --shoal
@@ -47,13 +50,13 @@ not ask CRIC here).
 END
 }
 
-queue="" pilottype="PR" label="managed" piloturl="image" sha256="" become=no proxycheck=yes
+queue="" pilottype="PR" label="managed" piloturl="image" sha256="" pilotkey="" become=no proxycheck=yes
 pilotargs=()
 
 parse() {
     while (($#)); do
         case "$1" in
-            -q | -s | -r | -i | -j | --piloturl | --pilotsha256 | --pilotversion | --pythonversion | \
+            -q | -s | -r | -i | -j | --piloturl | --pilotsha256 | --pilotkey | --pilotversion | --pythonversion | \
                 --pandaenvtag | --harvester | --harvester_workflow)
                 (($# >= 2)) || fatal 64 "option $1 needs a value"
                 case "$1" in
@@ -62,6 +65,7 @@ parse() {
                     -j) label=$2 ;;
                     --piloturl) piloturl=$2 ;;
                     --pilotsha256) sha256=$2 ;;
+                    --pilotkey) pilotkey=$(realpath -e -- "$2") || fatal 64 "no key $2" ;;
                 esac
                 shift 2
                 ;;
@@ -185,9 +189,12 @@ get_pilot() {
             fi
             ;;
         *)
-            curl --fail --silent --show-error --location --proto '=https,http,file' --proto-redir '=https' \
-                --connect-timeout 30 --max-time 180 --retry 2 --output pilot3.tar.gz -- "$piloturl" \
-                || fatal 1 "the pilot cannot be downloaded from $piloturl"
+            download "$piloturl" pilot3.tar.gz
+            if [[ -n $pilotkey ]]; then
+                # The signature's name comes before a query.
+                local base=${piloturl%%\?*}
+                download "$base.sig${piloturl#"$base"}" pilot3.tar.gz.sig
+            fi
             unpack_pilot pilot3.tar.gz
             ;;
     esac
@@ -197,7 +204,17 @@ get_pilot() {
     export PANDA_PILOT_SOURCE=${PANDA_PILOT_SOURCE:-$PWD}
 }
 
+download() {
+    curl --fail --silent --show-error --location --proto '=https,http,file' --proto-redir '=https' \
+        --connect-timeout 30 --max-time 180 --retry 2 --output "$2" -- "$1" \
+        || fatal 1 "$2 cannot be downloaded from $1"
+}
+
 unpack_pilot() {
+    if [[ -n $pilotkey ]]; then
+        openssl dgst -sha256 -verify "$pilotkey" -signature "$1.sig" "$1" >/dev/null \
+            || fatal 1 "$1 from $piloturl is not signed with the key of $pilotkey"
+    fi
     if [[ -n $sha256 ]]; then
         printf '%s  %s\n' "$sha256" "$1" | sha256sum --check --status \
             || fatal 1 "$1 from $piloturl does not have the SHA-256 $sha256"

@@ -64,6 +64,12 @@ def moto_there() -> str:
     return "" if importlib.util.find_spec("moto") is not None else "package moto is not installed"
 
 
+@functools.cache
+def rucio_there() -> str:
+    """Why Rucio's client library cannot be used; empty if it can."""
+    return "" if importlib.util.find_spec("rucio") is not None else "package rucio-clients is not installed"
+
+
 def programs(*names: str) -> Callable[[], str]:
     """A check that says which of these programs are missing."""
 
@@ -90,6 +96,7 @@ PARTS = {
     "gcs": emulator_there,
     "gfal": gfal_runs,
     "rubin": recipe_there,
+    "rucio": rucio_there,
     "s3": moto_there,
     "xrootd": programs("xrootd", "xrdcp", "xrdfs"),
 }

@@ -23,6 +23,7 @@ LEVELS = {
     "pilot_core.lastword": 35,
     "pilot_core.signals": 35,
     "pilot_core.attend": 35,
+    "pilot_core.asking": 46,
     "pilot_core.cli": 30,
     "pilot_core.engines": 25,
     "pilot_core.jobfiles": 46,
@@ -37,6 +38,8 @@ LEVELS = {
     "pilot_core.ledger": 48,
     "pilot_core.settings": 48,
     "pilot_core.resolve": 49,
+    "pilot_core.inifiles": 48,
+    "pilot_core.vitals": 49,
     "pilot_core.compile": 50,
     "pilot_core.debugging": 50,
     "pilot_core.fetch": 50,
@@ -62,6 +65,7 @@ LEVELS = {
 FREE = {"pilot_core.config"}
 SDKS = {
     "docker": "container",
+    "kubernetes": "container",
     "google": ("pilot_core.logship.sinks", "pilot_core.storage"),
     "boto3": "pilot_core.storage",
     "stomp": "pilot_core.jobs",

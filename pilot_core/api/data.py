@@ -18,10 +18,10 @@ from pilot_core.config import StorageConfig
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile, OutputFile
-from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import CopyTool, Stored
+from pilot_core.storage.contract import CopyTool, Place, Stored
 from pilot_core.storage.inputs import get_inputs
-from pilot_core.storage.outputs import Alternative, put_outputs
+from pilot_core.storage.outputs import put_outputs
+from pilot_core.storage.parallel import columns
 from pilot_core.storage.scheme import SchemeTool
 from pilot_core.storage.tools import COPYTOOLS
 
@@ -229,13 +229,10 @@ class DataClient:
     ) -> Result:
         _distinct([file.name for file in files])
         wanted = {InputFile(f.name, size=f.size, checksum=f.checksum): f.urls for f in files}
-        first, *others = _columns(wanted) or [{}]
         found = get_inputs(
             list(wanted),
             folder,
-            tool=self._tool,
-            urls=first,
-            alternatives=others,
+            places=self._places(wanted),
             budget=budget,
             clock=self._clock,
             workers=self._workers,
@@ -250,28 +247,24 @@ class DataClient:
         self, files: Sequence[FileOut], folder: Path, budget: Budget, progress: Progress | None
     ) -> Result:
         _distinct([file.name for file in files])
-        wanted = {OutputFile(file.name): file.prefixes for file in files}
-        first, *others = _columns(wanted) or [{}]
+        wanted = {OutputFile(f.name): tuple(f"{prefix}{f.name}" for prefix in f.prefixes) for f in files}
         found = put_outputs(
             list(wanted),
             folder,
-            tool=self._tool,
-            prefixes=first,
-            alternatives=[Alternative(self._tool, prefixes, "") for prefixes in others],
-            endpoint="",
+            places=self._places(wanted),
             budget=budget,
             clock=self._clock,
             workers=self._workers,
             progress=progress,
         )
-        done = {report.lfn: self._stored(report) for report in found.reports}
+        done = {file.lfn: stored for file, stored in found.stored.items()}
         failed = {file.lfn: error for file, error in found.failed.items()}
         kept = StorageError(f"not sent because of {', '.join(failed)}")
         failed |= {file.lfn: kept for file in wanted if file.lfn not in done and file.lfn not in failed}
         return Result(done, failed)
 
-    def _stored(self, report: FileReport) -> Stored:
-        return Stored(report.surl, self._tool.public_url(report.surl), report.size, report.adler32)
+    def _places(self, rows: Mapping[K, Sequence[str]]) -> list[dict[K, Place]]:
+        return columns({key: [Place(self._tool, url) for url in urls] for key, urls in rows.items()})
 
     def _start(self, budget: Budget, call: Callable[[], Result]) -> Handle:
         handle = Handle(budget)
@@ -281,12 +274,6 @@ class DataClient:
 
     def _budget(self, seconds: float, name: str) -> Budget:
         return Budget(self._clock, seconds, name)
-
-
-def _columns(rows: Mapping[K, Sequence[str]]) -> list[dict[K, str]]:
-    """The first place of each file, then the second of those that have one..."""
-    longest = max((len(places) for places in rows.values()), default=0)
-    return [{key: places[n] for key, places in rows.items() if n < len(places)} for n in range(longest)]
 
 
 def _distinct(names: Sequence[str]) -> None:

@@ -38,14 +38,14 @@ class Budget:
     def __init__(self, clock: Clock, seconds: float, name: str, parent: "Budget | None" = None) -> None:
         self.name = name
         self.seconds = seconds
-        self._clock = clock
+        self.clock = clock
         self._parent = parent
         self._end = clock.monotonic() + seconds
 
     @property
     def left(self) -> float:
         """Seconds that remain, never negative."""
-        own = self._end - self._clock.monotonic()
+        own = self._end - self.clock.monotonic()
         if self._parent is not None:
             own = min(own, self._parent.left)
         return max(0.0, own)
@@ -59,7 +59,7 @@ class Budget:
         """An allowance for one step: `seconds`, or what is left if that is
         less.
         """
-        return Budget(self._clock, min(seconds, self.left), name, parent=self)
+        return Budget(self.clock, min(seconds, self.left), name, parent=self)
 
     def timeout(self, at_most: float) -> float:
         """Seconds one blocking call may take.
@@ -80,4 +80,4 @@ class Budget:
         Called from the main thread while another one spends the budget: the
         assignment is atomic, and the spender sees it at its next look.
         """
-        self._end = min(self._end, self._clock.monotonic() + seconds)
+        self._end = min(self._end, self.clock.monotonic() + seconds)

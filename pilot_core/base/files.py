@@ -4,10 +4,16 @@ import contextlib
 import os
 import stat
 import tempfile
+import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UnsafeName", "open_regular", "safe_join", "tail_bytes", "write_atomic"]
+__all__ = ["UnsafeName", "open_regular", "remove_tree", "safe_join", "tail_bytes", "write_atomic"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# Somebody who goes on writing in a folder must not keep us at removing it.
+_MOST_LEVELS = 10_000
 
 
 class UnsafeName(ValueError):
@@ -85,3 +91,58 @@ def tail_bytes(path: Path, count: int) -> bytes:
             return src.read(count)
     except OSError:
         return b""
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all below it, as far as we may; follows no link.
+
+    `shutil.rmtree` calls itself for each level and raises RecursionError for
+    a tree that is deep enough, which any payload can make. Here a folder in a
+    folder is first moved up, so that no level is ever deeper than two.
+    """
+    with contextlib.suppress(OSError):
+        top = os.open(folder, _FOLDER)
+        try:
+            for _ in range(_MOST_LEVELS):
+                if not _remove_two_levels(top):
+                    break
+        finally:
+            os.close(top)
+        os.rmdir(folder)
+
+
+def _remove_two_levels(top: int) -> bool:
+    """Empty an open folder; True if something below its folders came up."""
+    risen = False
+    for name, is_folder in _names(top):
+        with contextlib.suppress(OSError):
+            if not is_folder:
+                os.unlink(name, dir_fd=top)
+                continue
+            below = _open_to_write(name, top)
+            try:
+                for inner, inner_is_folder in _names(below):
+                    with contextlib.suppress(OSError):
+                        if not inner_is_folder:
+                            os.unlink(inner, dir_fd=below)
+                            continue
+                        os.close(_open_to_write(inner, below))
+                        os.rename(inner, uuid.uuid4().hex, src_dir_fd=below, dst_dir_fd=top)
+                        risen = True
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=top)
+    return risen
+
+
+def _names(fd: int) -> list[tuple[str, bool]]:
+    with os.scandir(fd) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+
+def _open_to_write(name: str, parent: int) -> int:
+    """Open a folder and, where it is ours, make it one that can be emptied."""
+    fd = os.open(name, _FOLDER, dir_fd=parent)
+    with contextlib.suppress(OSError):
+        os.fchmod(fd, 0o700)
+    return fd

@@ -5,6 +5,7 @@ and monitor parse.
 import contextlib
 import io
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -23,8 +24,23 @@ PLAIN_FORMAT = "%(asctime)s | %(levelname)-8s | %(message)s"
 _QUIET = ("urllib3", "google", "docker", "requests", "grpc", "asyncio")
 
 
+# What a line of this log begins with.
+_DATED = re.compile(r"\n(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\b)")
+
+
+class _Formatter(logging.Formatter):
+    """Keeps foreign text from passing for lines of this log.
+
+    A payload's command, its output and the names of its files may hold line
+    ends, and the starter learns from this log which job the worker is at.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _DATED.sub("\n ", super().format(record))
+
+
 def _formatter(debug: bool) -> logging.Formatter:
-    formatter = logging.Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
+    formatter = _Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
     formatter.converter = time.gmtime
     return formatter
 

@@ -21,6 +21,7 @@ __all__ = [
     "environment",
     "group_members",
     "living",
+    "pid_file",
     "processes",
     "read_bytes",
     "read_stat",
@@ -37,6 +38,9 @@ _PR_SET_PDEATHSIG = 1
 
 #: Bytes of a /proc file read at once; `stat` has about 300, `io` about 100.
 _CHUNK = 65536
+# A list (cgroup.procs) comes a page at a time, less what of a record does not
+# fit: anything that is shorter is the whole.
+_SHORT = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def read_bytes(path: str) -> bytes:
         return b""
     try:
         data = os.read(fd, _CHUNK)
-        if len(data) < _CHUNK:
+        if len(data) < _SHORT:
             return data
         parts = [data]
         while data := os.read(fd, _CHUNK):
@@ -227,6 +231,18 @@ def signal_process(pid: int, ticks: int, signum: signal.Signals, proc: Path = PR
     if living(pid, ticks, proc) is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signum)
+
+
+def pid_file(pid: int) -> int:
+    """A file number that can be read once the process has ended; -1 where
+    there is no such thing (kernel before 5.3, or a python that does not know).
+
+    The caller closes it.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return -1
 
 
 def boot_id(proc: Path = PROC) -> str:

@@ -11,13 +11,18 @@ __all__ = ["RedactingFilter", "Redactor", "secret_values"]
 
 MASK = "***"
 
-# Shapes that are secret wherever they stand: bearer tokens, JWTs, signed URL
+# A JWT. What only begins like one is matched as well, and left as it is:
+# searched again from each `eyJ` in it, a line of a payload's own making would
+# hold up every thread of the pilot for hours.
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}+(?P<rest>\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+)?")
+
+# Other shapes that are secret wherever they stand: bearer tokens, signed URL
 # parameters, private keys and certificates' PEM blocks, AWS and Google keys.
-# The look ahead at the first letter makes it four times as fast.
+# The look ahead at the first letter makes it four times as fast. The time of
+# each grows with the text, not with its square.
 _SHAPES = re.compile(
-    r"(?=[bBeExXsSA-])(?:"
-    r"(?P<bearer>(?i:bearer)\s+)[A-Za-z0-9._~+/=-]{8,}"
-    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"(?=[bBxXsSA-])(?:"
+    r"(?P<bearer>(?i:bearer)\s++)[A-Za-z0-9._~+/=-]{8,}"
     r"|(?P<param>(?i:x-goog-signature|x-amz-signature|sig|signature)=)[A-Za-z0-9%+/=_-]{16,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{35}\b"
@@ -27,7 +32,6 @@ _SHAPES = re.compile(
 # One cheap look decides whether the expression above has to run at all.
 _HINTS = (
     "earer",
-    "eyJ",
     "ignature=",
     "sig=",
     "PRIVATE KEY",
@@ -90,11 +94,28 @@ class Redactor:
         # Longest first, so that a value that contains another one goes whole.
         self._values = tuple(sorted(fresh.union(self._values), key=len, reverse=True))
 
+    def renew(self, *values: str) -> None:
+        """Mask these instead of those before, for a job of its own.
+
+        What one user calls a secret may be a word in another one's log.
+        """
+        self._values = ()
+        self.add(*values)
+
+    @property
+    def known(self) -> int:
+        """How many values are masked; more with each new one, never fewer in
+        one job.
+        """
+        return len(self._values)
+
     def text(self, text: str) -> str:
         """`text` with every secret replaced by `***`."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, MASK)
+        if "eyJ" in text:
+            text = _TOKEN.sub(lambda m: MASK if m["rest"] else m[0], text)
         if any(hint in text for hint in _HINTS):
             text = _SHAPES.sub(lambda m: (m["bearer"] or m["param"] or "") + MASK, text)
         return text
@@ -104,22 +125,15 @@ class Redactor:
         for value in self._values:
             if value in text:
                 return True
-        # The same hints as `_HINTS`, written out: once per log record, and two
-        # letters that most lines lack spare most of the look.
+        # The same hints as `_HINTS`, written out: once per log record, and a
+        # single letter that most lines lack is found ten times as fast as a
+        # word.
         return (
             "earer" in text
-            or "eyJ" in text
-            or (
-                "A" in text
-                and (
-                    "EARER" in text
-                    or "PRIVATE KEY" in text
-                    or "AKIA" in text
-                    or "ASIA" in text
-                    or "AIza" in text
-                )
-            )
+            or "EARER" in text
             or ("=" in text and ("ig=" in text or "IG=" in text or "ature=" in text or "ATURE=" in text))
+            or ("J" in text and "eyJ" in text)
+            or ("I" in text and ("AKIA" in text or "ASIA" in text or "AIza" in text or "PRIVATE KEY" in text))
         )
 
     def data(self, data: bytes) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = [
     "count",
     "flag",
+    "gigabytes",
     "kilobytes",
     "names",
     "number",
@@ -50,6 +51,14 @@ def seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise ValueError("expected seconds, not negative")
+    return value
+
+
+def gigabytes(text: str) -> float:
+    """GB, not negative."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("expected GB, not negative")
     return value
 
 

@@ -1,8 +1,11 @@
 """A document over HTTP: verified TLS, bounded time, bounded size."""
 
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pilot_core.base.attended import attended
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.errors import NotAuthorised, ServerBusy, ServerRefused, ServerUnreachable
 
@@ -10,8 +13,7 @@ __all__ = ["HttpFetch"]
 
 # All queues of CRIC make about 8 MB.
 MAX_BYTES = 64 * 1024 * 1024
-# Small: the time is looked at after each, and one may be long in coming.
-_BLOCK = 1024
+_BLOCK = 64 * 1024
 
 
 class HttpFetch:
@@ -41,23 +43,36 @@ class HttpFetch:
         NotAuthorised, ServerRefused
             Any other status than 200, or more than `MAX_BYTES`.
         """
+        budget = Budget(self._clock, timeout_s, f"answer of {urlsplit(url).netloc}")
+        try:
+            return attended(
+                lambda: self._get(url, budget),
+                name="info",
+                budget=budget,
+                clock=self._clock,
+                stop=threading.Event(),
+            )
+        except BudgetSpent as err:
+            raise ServerUnreachable(f"not done after {timeout_s:.0f} s") from err
+
+    def _get(self, url: str, budget: Budget) -> bytes:
         import requests  # an idle pilot does without it
 
-        end = self._clock.monotonic() + timeout_s
         try:
-            with requests.get(url, timeout=timeout_s / 2, verify=self._verify, stream=True) as answer:
+            with requests.get(url, timeout=budget.seconds / 2, verify=self._verify, stream=True) as answer:
                 _check(answer.status_code, answer.reason, answer.headers.get("Retry-After", ""))
                 body = bytearray()
                 for block in answer.iter_content(_BLOCK):
                     body += block
                     if len(body) > MAX_BYTES:
                         raise ServerRefused(f"answers with more than {MAX_BYTES} bytes")
-                    if self._clock.monotonic() > end:
-                        raise ServerUnreachable(f"not done after {timeout_s:.0f} s")
+                    budget.timeout(1.0)
                 return bytes(body)
         except requests.exceptions.SSLError as err:
             raise ServerRefused(f"TLS: {_reason(err)}") from err
         except (requests.RequestException, OSError) as err:
+            if isinstance(err, BudgetSpent):
+                raise
             host = urlsplit(url).netloc
             raise ServerUnreachable(f"{host}: {type(err).__name__}: {_reason(err)}") from err
 

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Mapping
 
+from pilot_core.base.redact import secret_values
 from pilot_core.errors import BadJob
 from pilot_core.jobs.fields import flag, items, number, pilot_secrets, plain_name, text
 from pilot_core.model.job import InputFile, Job, OutputFile
@@ -16,6 +17,10 @@ from pilot_core.model.job import InputFile, Job, OutputFile
 __all__ = ["read_definition"]
 
 log = logging.getLogger(__name__)
+
+# Each line of the pilot's log, and each record of the payload's, is searched
+# for every one of them: so many cost some ms.
+_MOST_SECRETS = 10_000
 
 #: Never in `Job.definition`, which is written to files and logs.
 _SECRET = ("secrets", "pilotSecrets")
@@ -121,12 +126,13 @@ def _take_image(parameters: str) -> tuple[str, str]:
 
 def _secrets(raw: Mapping[str, object]) -> str:
     value = raw.get("secrets")
-    if isinstance(value, Mapping):
-        return json.dumps(value, default=str)
     try:
-        return text(raw, "secrets")
+        found = json.dumps(value, default=str) if isinstance(value, Mapping) else text(raw, "secrets")
     except BadJob:
         raise BadJob("secrets", "***", "neither text nor a JSON object") from None
+    if sum(max(1, len(secret.splitlines())) for secret in secret_values(found)) > _MOST_SECRETS:
+        raise BadJob("secrets", "***", f"more than {_MOST_SECRETS} lines and values")
+    return found
 
 
 def _parallel(raw: Mapping[str, object], field: str, names: list[str], what: str) -> list[str]:

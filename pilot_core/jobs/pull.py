@@ -9,8 +9,9 @@ from typing import Protocol
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.retry import AWAY_RETRY
 from pilot_core.config import JobsConfig
-from pilot_core.errors import ServerBusy, ServerError
+from pilot_core.errors import ServerError
 from pilot_core.jobs.definition import read_definition
 from pilot_core.model.job import Job
 
@@ -47,8 +48,9 @@ class PullSource:
         `requests` (-v) requests in a row without a job end it, and so do
         `failures` (-x) failed ones. A request that works makes the failures
         before it forgotten: a server that was away for an hour is no reason
-        to give up five hours later. Waits are spread evenly between the two
-        bounds, so that pilots do not come in step.
+        to give up five hours later. Waits are spread, so that pilots do not
+        come in step: after "no jobs" evenly between two bounds, after a
+        failure as `AWAY_RETRY` says.
 
     Attributes
     ----------
@@ -73,11 +75,13 @@ class PullSource:
         self.ended = None
         empty = failures = 0
         while not stop.is_set():
+            began = self._clock.monotonic()
             try:
                 raw = self._acquire(budget=budget, stop=stop)
             except ServerError as err:
                 failures += 1
-                wait = self._failure_wait(err)
+                took_s = self._clock.monotonic() - began
+                wait = AWAY_RETRY.wait_s(failures, took_s=took_s, asked_s=err.retry_after_s)
                 if failures >= self._config.failures or wait >= budget.left:
                     raise
                 log.warning(
@@ -97,10 +101,6 @@ class PullSource:
             log.info("the next request follows in %.0f s", wait)
             self._clock.wait(stop, wait)
         return self._end(Ending.STOPPED)
-
-    def _failure_wait(self, err: ServerError) -> float:
-        wait = random.uniform(*self._config.failure_wait_s)
-        return max(wait, err.retry_after_s) if isinstance(err, ServerBusy) else wait
 
     def _end(self, ending: Ending) -> Job | None:
         self.ended = ending

@@ -13,42 +13,31 @@ passed over.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from pilot_core.base.redact import Redactor
 from pilot_core.logship import jsontext
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
+from pilot_core.logship.familiar import Familiar
 from pilot_core.logship.level import LEVELS, line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
 from pilot_core.logship.stamp import Stamps
 
 __all__ = ["JobContext", "PayloadRecords"]
 
-# Fields that Python's logging fills from the program's source, not from data:
-# no place for a secret, and nine tenths of a record's bytes.
-_FROM_SOURCE = frozenset(
-    (
-        "name",
-        "asctime",
-        "levelno",
-        "levelname",
-        "filename",
-        "pathname",
-        "lineno",
-        "funcName",
-        "process",
-        "processName",
-    )
-)
 _OURS = frozenset(
     ("TaskID", "PandaJobID", "Harvester_WorkerID", "Harvester_ID", "RequestID", "PilotTimeStamp")
 )
 # lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the
 # next line.
 _EXTRA = b"###EXTRA###"
-# Shapes remembered; a payload with random field names must not fill the
-# memory.
+# Sets of field names and short values remembered; a payload that never repeats
+# itself must not fill the memory.
 _SHAPES = 256
+_VALUES = 1024
+_SHORT = 300
+# New in every record: not worth remembering.
+_CHANGING = ("message", "asctime")
 _BRACE = ord("{")
 # Offsets in insert ids all have 14 digits, so that they sort; cheaper than
 # padding.
@@ -85,13 +74,6 @@ class JobContext:
         return {name: value for name, value in named.items() if value is not None and value != ""}
 
 
-class _Shape(NamedTuple):
-    """What the field names of a record say about it."""
-
-    clash: bool
-    scan: tuple[str, ...]
-
-
 class PayloadRecords:
     """The record maker of the payload's log.
 
@@ -125,8 +107,12 @@ class PayloadRecords:
         self._redactor = redactor
         self._now = now
         self._stamps = Stamps(source.state, source.since, now)
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        # Field names, short values and a diagnostic context without a secret.
+        self._shapes: set[tuple[str, ...]] = set()
+        self._clean: set[str] = set()
         self._clean_mdc: dict[str, Any] = {}
+        self._familiar = Familiar(redactor.suspects)
+        self._secrets = redactor.known
         self._stamp_s = 0.0
         self._end = source.offset
         self._held: tuple[int, bytes] | None = None
@@ -136,36 +122,27 @@ class PayloadRecords:
         self._stamp_s = self._now()
         if chunk.part:
             return self._piece(chunk)
+        if self._secrets != self._redactor.known:
+            self._forget()
         head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
         # Local names and `tuple.__new__`: this loop is where the CPU time
         # goes.
-        loads, shapes, suspect, when = jsontext.loads, self._shapes, self._suspect, self._stamps.of
+        look, splice = self._familiar.look, self._spliced
         prefix, new, entry, small = self._prefix, tuple.__new__, Entry, self._limit // GROWTH - _ROOM
         entries: list[Entry] = []
         end = chunk.offset
         for line in chunk.lines:
             start = end
             end += len(line)
-            try:
-                record = loads(line)
-                shape = shapes.get(tuple(record))
-                level = LEVELS.get(record.get("levelname"))
-            except (ValueError, TypeError, AttributeError):  # no JSON, or no object, or an odd level
-                record, shape, level = {}, None, None
-            if (
-                shape is None
-                or self._held is not None
-                or line[0] != _BRACE  # a list of field names, or a blank in front
-                or line[-2:] != b"}\n"
-                or len(line) > small
-                or suspect(record, shape)
-            ):
+            known = None
+            if len(line) <= small and self._held is None:
+                known = look(line) or splice(line)
+            if known is None:
                 entries += self._careful(line, start)
                 continue
+            level, self._stamps.last = known
             uid = f"{prefix}{start + ID_BASE}"
-            entries.append(
-                new(entry, (head + line[1:-1], level or severity(record), when(record.get("asctime")), uid))
-            )
+            entries.append(new(entry, (head + line[1:-1], level, self._stamps.last, uid)))
         self._end = end
         return entries
 
@@ -180,13 +157,35 @@ class PayloadRecords:
         """
         return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
 
-    def _suspect(self, record: dict[str, Any], shape: _Shape) -> bool:
-        suspects = self._redactor.suspects
-        for name in shape.scan:
-            value = record[name]
+    def _spliced(self, line: bytes) -> tuple[str, str] | None:
+        """Severity and time of a record whose bytes may stand as they are.
+
+        None: it needs care.
+        """
+        try:
+            record = jsontext.loads(line)
+            fresh = tuple(record) not in self._shapes
+            level = LEVELS.get(record.get("levelname"))
+        except (ValueError, TypeError, AttributeError):  # no JSON, or no object, or an odd level
+            return None
+        # A list of field names, a blank in front, no newline.
+        if fresh or line[0] != _BRACE or line[-2:] != b"}\n" or self._suspect(record):
+            return None
+        when = self._stamps.of(record.get("asctime"))
+        self._familiar.learn(line, when)
+        return level or severity(record), when
+
+    def _suspect(self, record: dict[str, Any]) -> bool:
+        """Whether anything in a record of known field names needs care."""
+        redactor, clean = self._redactor, self._clean
+        for name, value in record.items():
             if type(value) is str:
-                if suspects(value):
+                if value in clean:
+                    continue
+                if redactor.suspects(value) and redactor.text(value) != value:
                     return True
+                if name not in _CHANGING and len(value) < _SHORT:
+                    clean.add(value)
             elif type(value) is dict:
                 # The diagnostic context stays the same for hundreds of
                 # records.
@@ -196,7 +195,17 @@ class PayloadRecords:
                     self._clean_mdc = value
             elif type(value) is list:
                 return True
+        if len(clean) > _VALUES:
+            clean.clear()
         return False
+
+    def _forget(self) -> None:
+        """There is a new secret: what was clean need not be."""
+        self._secrets = self._redactor.known
+        self._clean_mdc = {}
+        self._clean.clear()
+        self._shapes.clear()
+        self._familiar.forget()
 
     def _dirty(self, value: Any) -> bool:
         if type(value) is str:
@@ -250,13 +259,13 @@ class PayloadRecords:
         return self._record(jsontext.dumps(wrapped), wrapped, marker[0])
 
     def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
-        shape = self._shape(record)
+        clash = self._clash(record)
         level, when = severity(record), self._stamps.of(record.get("asctime"))
         uid = f"{self._prefix}{start + ID_BASE}"
         fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
         large = len(raw) > self._limit // GROWTH - _ROOM
         clean = self._cleaned(raw, record)
-        if record and clean is None and not (shape.clash or large):
+        if record and clean is None and not (clash or large):
             return [Entry(jsontext.dumps(fields)[:-1] + b"," + raw[1:], level, when, uid)]
         own = jsontext.exact(raw) if clean is None else clean
         fields |= {k: v for k, v in own.items() if k not in _OURS}
@@ -268,14 +277,16 @@ class PayloadRecords:
             return self._messages(jsontext.dumps(own).decode(), uid, level, when)
         return [Entry(part, level, when, f"{uid}-{n:05d}") for n, part in enumerate(cut, 1)]
 
-    def _shape(self, record: dict[str, Any]) -> _Shape:
+    def _clash(self, record: dict[str, Any]) -> bool:
+        """Whether a field has a name of ours; the names are remembered if not."""
         keys = tuple(record)
         if len(self._shapes) >= _SHAPES:
             self._shapes.clear()
-        shape = _Shape(not _OURS.isdisjoint(keys), tuple(k for k in keys if k not in _FROM_SOURCE))
-        if keys and not shape.clash:
-            self._shapes[keys] = shape
-        return shape
+        if not _OURS.isdisjoint(keys):
+            return True
+        if keys and not any(map(self._redactor.suspects, keys)):
+            self._shapes.add(keys)
+        return False
 
     def _cleaned(self, raw: bytes, record: dict[str, Any]) -> dict[str, Any] | None:
         """The record without its secrets; None if it holds none."""

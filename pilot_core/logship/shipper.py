@@ -130,6 +130,8 @@ class LogShipper:
         self._checkpoint = Checkpoint(checkpoint, self._disk)
         places = self._checkpoint.load()
         self._tails = [self._tail(path, places) for path in dict.fromkeys(files)]
+        for tail in self._tails:
+            tail.others = [other for other in self._tails if other is not tail]
         self._wake = threading.Event()
         self._over = threading.Event()
         self._stop = threading.Event()
@@ -270,6 +272,8 @@ class LogShipper:
             pass
 
     def _look(self) -> None:
+        for tail in self._tails:
+            tail.resume()
         added = False
         for tail in self._tails:
             added = tail.look() or added

@@ -2,11 +2,14 @@
 
 A `Tail` stands for a name; behind the name there may be several files at a
 time (rotation), each a `TailedFile` with a position of its own. A file that is
-cut and written anew is another one under the same inode.
+cut and written anew is another one under the same inode. A file with two names
+that are both looked at is read once, by the tail that found it first, for as
+long as it has one of the names.
 """
 
 import logging
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from pilot_core.base.clock import Clock
@@ -35,6 +38,13 @@ class Tail:
         a writer that had it open may not have noticed yet.
     disk, clock
         The file system and the source of time.
+
+    Attributes
+    ----------
+    named
+        Device and inode that the name stands for, as of the last look.
+    others
+        The tails of the other names.
     """
 
     def __init__(
@@ -49,12 +59,13 @@ class Tail:
     ) -> None:
         self.path = path
         self.files: list[TailedFile] = []
+        self.named = (-1, -1)
+        self.others: Sequence[Tail] = ()
         self._disk = disk
         self._clock = clock
         self._line_bytes = line_bytes
         self._rotate_wait_s = rotate_wait_s
         self._said = ""
-        self._named = (-1, -1)
         self._generation = max((p.generation for p in places), default=-1)
         self._places = places
 
@@ -66,8 +77,6 @@ class Tail:
         of the times of lines that have none.
         """
         before = len(self.files)
-        if self._places:
-            self._resume()
         found = self._open_current()
         if found is not None:
             self.files.append(found)
@@ -83,7 +92,7 @@ class Tail:
         if file.replaced:
             return True
         quiet = self._clock.monotonic() - file.grown_at >= self._rotate_wait_s
-        return file.ident != self._named and quiet
+        return quiet and all(file.ident != tail.named for tail in (self, *self.others))
 
     def forget(self, file: TailedFile) -> None:
         """Everything of this file is delivered."""
@@ -119,25 +128,30 @@ class Tail:
         except OSError as err:
             self._say(f"cannot be looked at: {err.strerror}")
             return None
-        self._named = (info.st_dev, info.st_ino)
-        if any(file.ident == self._named for file in self.files):
+        self.named = (info.st_dev, info.st_ino)
+        if any(file.ident == self.named for tail in (self, *self.others) for file in tail.files):
             return None
         opened = self._open(self.path)
         if opened is None:
             return None
         fd, info = opened
-        self._named = (info.st_dev, info.st_ino)
+        self.named = (info.st_dev, info.st_ino)
         self._generation += 1
         place = Place(
             str(self.path), info.st_dev, info.st_ino, generation=self._generation, since=self._clock.time()
         )
         return self._tailed(fd, place, b"")
 
-    def _resume(self) -> None:
-        """Open the files of an earlier life, in the order in which they came."""
+    def resume(self) -> None:
+        """Open the files of an earlier life, in the order in which they came.
+
+        All tails do so before any of them looks.
+        """
         places, self._places = self._places, []
         here: dict[tuple[int, int], Path] = {}
-        for other in self._disk.namesakes(self.path):
+        if not places:
+            return
+        for other in (*self._disk.namesakes(self.path), *(tail.path for tail in self.others)):
             try:
                 info = self._disk.stat(other)
             except OSError:

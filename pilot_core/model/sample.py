@@ -53,6 +53,7 @@ class Sample:
     write_bytes: int | None = None
     processes: int | None = None
     threads: int | None = None
+    refused_forks: int | None = None
     workdir_bytes: int | None = None
     free_bytes: int | None = None
     stdout_bytes: int | None = None
@@ -96,7 +97,7 @@ class Limits:
     Bytes, kB and seconds as the names say. `*_grace` are factors on the
     queue's own number, already applied here. `origins` says by field name
     where a limit comes from, in words that end a sentence: `maxrss of queue
-    X`.
+    X`. `tasks` are processes and threads, and what the kernel keeps to.
     """
 
     memory_kb: int = 0
@@ -107,6 +108,7 @@ class Limits:
     looping_s: float = 0.0
     output_bytes: int = 0
     processes: int = 0
+    tasks: int = 0
     origins: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -18,6 +18,7 @@ _FIELDS = (
     ("write_bytes", "write_bytes", 1),
     ("processes", "processes", 1),
     ("threads", "threads", 1),
+    ("refused_forks", "refused_forks", 1),
 )
 
 

@@ -9,6 +9,9 @@ import math
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.clock import Clock, SystemClock
+
 __all__ = ["PREEMPTED_URL", "PreemptionNotice", "parse_preempted", "shutdown_time"]
 
 #: The address and not the name: elsewhere than on GCE a resolver may take its
@@ -32,15 +35,18 @@ class PreemptionNotice:
     url
         `http://` URL of the value.
     timeout_s
-        For connecting, and for each read of the answer.
+        For connecting and the answer together.
     """
 
-    def __init__(self, url: str = PREEMPTED_URL, *, timeout_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str = PREEMPTED_URL, *, timeout_s: float = 1.0, clock: Clock | None = None
+    ) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or 80
         self._path = parts.path or "/"
         self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
 
     def preempted(self) -> bool | None:
         """True or False as the server says; None where there is no such
@@ -50,16 +56,18 @@ class PreemptionNotice:
         `http.client` and not `requests`: no proxy of the environment may come
         between, and nothing is imported for it.
         """
+        budget = Budget(self._clock, self._timeout_s, "notice of preemption")
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         try:
             connection.request("GET", self._path, headers={_FLAVOR: "Google"})
+            connection.sock.settimeout(budget.timeout(self._timeout_s))
             answer = connection.getresponse()
             # Some other server may answer on that address; only GCE's sends
             # this back.
             if answer.status != 200 or answer.getheader(_FLAVOR) != "Google":
                 return None
             return parse_preempted(answer.read(16))
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, BudgetSpent):
             return None
         finally:
             connection.close()

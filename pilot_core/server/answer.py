@@ -9,6 +9,7 @@ an answer, nothing at all.
 import ast
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -191,8 +192,11 @@ def _structure(text: str) -> object:
     except (ValueError, RecursionError) as err:
         broken = err
     try:
-        # Without "Accept: application/json" the server answers str(dict).
-        return ast.literal_eval(text)
+        # Without "Accept: application/json" the server answers str(dict). What
+        # Python has to say about the style of other texts concerns nobody.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise ServerUnreachable(f"half an answer or none ({broken}): {_line(text)}") from broken
 

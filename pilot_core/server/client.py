@@ -3,8 +3,9 @@
 ====================  =======================================================
 failure               what is done
 ====================  =======================================================
-ServerUnreachable     again, with waits (an answer to `acquire_job` that got
-                      lost is not asked for again: see `acquire_job`)
+ServerUnreachable     again, with waits (requests for a job and updates under
+                      way are raised: those who make them know when to ask
+                      again)
 ServerBusy            again, not before Retry-After
 FieldRefused          again at once without that field, for good
 MethodForbidden, 404  again at once in the other dialect, where that is `auto`
@@ -23,7 +24,7 @@ from typing import TypeVar
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.base.retry import AWAY_RETRY, RetryPolicy, retry
 from pilot_core.config import ServerConfig
 from pilot_core.errors import (
     NotAuthorised,
@@ -36,7 +37,7 @@ from pilot_core.errors import (
 from pilot_core.model.report import JobReport, Reply, WorkerState
 from pilot_core.server import wire_legacy, wire_v1
 from pilot_core.server.answer import Answer, FieldRefused, MethodForbidden, NoSuchPath, NotStored
-from pilot_core.server.auth import Auth
+from pilot_core.server.auth import Auth, Credential
 from pilot_core.server.contract import JobRequest
 from pilot_core.server.field import Dialect
 from pilot_core.server.fields import ACQUIRE, UPDATE, WORKER, WorkerNote
@@ -49,20 +50,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# A final report is repeated for as long as its budget lasts, since nobody else
+# will ever tell how the job ended: as `AWAY_RETRY` says, and with little time
+# (a pilot that is being killed has seconds) like this. Requests for a job and
+# updates under way are sent once here; `jobs.pull` and `heartbeat` repeat them.
+HASTY_RETRY = RetryPolicy(attempts=0, first_s=2.0, cap_s=30.0)
+HASTY_S = 600.0
+# 1 * (10 + 90) = 100 s, 1 * 70 = 70 s.
+ASKED_ONCE = RetryPolicy(attempts=1)
+
 # Each sum: attempts * (connect_s + read_s) + the largest waits, with the
 # default timeouts of 10 s and 60 s. Full jitter: waits are half as long on
 # average.
 
-# 2 * (10 + 90) + 10 = 210 s. Few, because the pull source asks again anyway.
-ACQUIRE_RETRY = RetryPolicy(attempts=2, first_s=10.0)
-# 3 * 70 + 5 + 20 = 235 s. A heartbeat that fails is followed by the next one
-# in 30 minutes, and the server waits two hours: no reason to press.
-UPDATE_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=4.0, cap_s=60.0)
-# As long as the budget lasts: nobody else will ever tell how the job ended.
-# 300 s at most between two attempts: a job's end waits no longer than that
-# once the server is back. `benchmarks/fleet_server.py` prints the price, the
-# burst of a thousand pilots after an outage.
-FINAL_RETRY = RetryPolicy(attempts=0, first_s=2.0, factor=2.0, cap_s=300.0)
 # 2 * 70 + 5 = 145 s. Nothing depends on it but a page of the monitor.
 WORKER_RETRY = RetryPolicy(attempts=2, first_s=5.0)
 # 3 * 310 + 5 + 15 = 950 s.
@@ -83,17 +83,11 @@ _REQUIRED = {
 
 
 def _worth_another_try(err: Exception) -> float | None:
-    if isinstance(err, ServerBusy):
-        return err.retry_after_s
-    return 0.0 if isinstance(err, ServerUnreachable) else None
+    return err.retry_after_s if isinstance(err, ServerBusy | ServerUnreachable) else None
 
 
 def _never_give_up(err: Exception) -> float | None:
     return 0.0 if isinstance(err, NotAuthorised) else _worth_another_try(err)
-
-
-def _certainly_not_done(err: Exception) -> float | None:
-    return _worth_another_try(err) if isinstance(err, NotSent | ServerBusy) else None
 
 
 class PandaServer:
@@ -128,6 +122,9 @@ class PandaServer:
         # The dialect in use stands first; both change under the lock.
         self._wires = _WIRES[config.api]
         self._refused: dict[Dialect, frozenset[str]] = dict.fromkeys(Dialect, frozenset())
+        # The last update under way was not stored; read and written by the
+        # one thread that sends these.
+        self._lean = False
 
     @property
     def dialect(self) -> Dialect:
@@ -139,15 +136,14 @@ class PandaServer:
     def acquire_job(self, request: JobRequest, *, budget: Budget, stop: threading.Event) -> Definition | None:
         """See `contract.Server`.
 
-        An answer that got lost may have held a job, which then is `sent` to
-        us: asking again at once would take a second one. Only what certainly
-        was not carried out is repeated here.
+        One request: an answer that got lost may have held a job, which then is
+        `sent` to us, and each further request may take another one.
         """
         jobs = self._insist(
             lambda wire, without: wire.acquire(request, without),
             lambda wire, answer: wire.read_jobs(answer),
-            policy=ACQUIRE_RETRY,
-            again=_certainly_not_done,
+            policy=ASKED_ONCE,
+            again=_worth_another_try,
             read_s=self._config.acquire_s,
             budget=budget,
             stop=stop,
@@ -160,11 +156,13 @@ class PandaServer:
     def update_job(self, report: JobReport, *, budget: Budget, stop: threading.Event) -> Reply:
         """See `contract.Server`.
 
-        After "Database error" the next attempt holds the essential fields
-        only: one number too large for its column must not cost the job.
+        After "Database error" the next attempt, or the next update under way,
+        holds the essential fields only: one number too large for its column
+        must not cost the job.
         """
-        lean = False
         final = report.state.final
+        lean = self._lean and not final
+        insist = HASTY_RETRY if budget.left < HASTY_S else AWAY_RETRY
 
         def make(wire: Wire, without: frozenset[str]) -> Request:
             return wire.update(report, without, lean)
@@ -175,7 +173,9 @@ class PandaServer:
                 reply = wire.read_update(answer)
             except NotStored:
                 lean = not lean
+                self._lean = lean and not final
                 raise
+            self._lean = False
             if lean:
                 log.warning(
                     "job %d: the server stored this update only without its measurements", report.panda_id
@@ -185,7 +185,7 @@ class PandaServer:
         return self._insist(
             make,
             read,
-            policy=FINAL_RETRY if final else UPDATE_RETRY,
+            policy=insist if final else ASKED_ONCE,
             again=_never_give_up if final else _worth_another_try,
             read_s=self._config.read_s,
             budget=budget,
@@ -241,46 +241,55 @@ class PandaServer:
             file=path,
         )
 
-    def refresh_token(self, *, budget: Budget, stop: threading.Event) -> bool:
-        """Exchange the token for a fresh one; False if there is no token key
-        to do so.
+    def renew(self, credential: Credential, *, budget: Budget, stop: threading.Event) -> bool:
+        """Exchange a credential for a fresh one; False if that is not ours to
+        do: not wanted, or no token key.
 
-        The fresh one is used from the next request on, and written to the
-        token file for everybody else who reads that.
+        The fresh one is used from the next request on, and written to its
+        file for everybody else who reads that.
 
         Raises
         ------
         ServerError
             The server did not hand one out.
         """
-        key = self.auth.token_key()
-        if key is None:
-            return False
-        self.auth.renew(
+        ask: Callable[[Wire], Request]
+        keep: Callable[[str], None]
+        if credential is Credential.TOKEN:
+            key = self.auth.token_key() if self._config.renew_token else None
+            if key is None:
+                return False
+            ask, keep = lambda wire: wire.token(key), self.auth.renew
+        else:
+            config = self._config
+            if not (config.renew_proxy and config.proxy_file and config.spare_folder):
+                return False
+            ask, keep = lambda wire: wire.proxy(config.proxy_role), self.auth.renew_proxy
+        keep(
             self._insist(
-                lambda wire, _without: wire.token(key),
-                lambda wire, answer: wire.read_token(answer),
+                lambda wire, _without: ask(wire),
+                lambda wire, answer: wire.read_credential(answer),
                 policy=TOKEN_RETRY,
                 again=_worth_another_try,
                 read_s=self._config.read_s,
                 budget=budget,
                 stop=stop,
-                what="token refresh",
+                what=f"{credential} renewal",
             )
         )
         return True
 
-    def credential_left_s(self) -> float | None:
-        """Seconds for which the credential is still good; None if that cannot
-        be known.
+    def lifetimes(self) -> dict[Credential, float]:
+        """Seconds for which each credential is still good; those that do not
+        say are left out.
 
         Raises
         ------
         NotAuthorised
-            It cannot be read.
+            The one that the server is to see cannot be read.
         """
-        end = self.auth.expires()
-        return None if end is None else end - self._clock.time()
+        now = self._clock.time()
+        return {credential: end - now for credential, end in self.auth.expires().items()}
 
     def close(self) -> None:
         """See `contract.Server`."""

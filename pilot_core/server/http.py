@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import math
 import platform
 import re
 import ssl
@@ -17,8 +18,9 @@ from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, ServerRefused, ServerUnreachable, SetupError
+from pilot_core.model.codes import ErrorCode
 from pilot_core.server.answer import Answer
-from pilot_core.server.auth import Auth, Stamp
+from pilot_core.server.auth import Auth, Credential, Stamp
 from pilot_core.server.multipart import MultipartFile
 from pilot_core.server.wire import Request
 
@@ -41,6 +43,10 @@ IDLE_S = 60.0
 _USER_AGENT = (
     f"pilot/{__version__} (Python {platform.python_version()}; {platform.system()} {platform.machine()})"
 )
+
+
+# Alerts of a server that does not want our certificate, in OpenSSL's words.
+_OF_OURS = re.compile("ALERT_(BAD_|UNSUPPORTED_)?(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 class NotSent(ServerUnreachable):
@@ -156,16 +162,40 @@ class Http:
         for session in sessions:
             session.close()
 
-    def _failure(self, err: Exception, request: Request) -> ServerUnreachable:
+    def _failure(self, err: Exception, request: Request) -> ServerUnreachable | NotAuthorised:
         from requests import exceptions
 
         reason = _reason(err)
         where = f"{self._base}{request.path}"
-        if isinstance(err, exceptions.SSLError):
+        if any(isinstance(step, ssl.SSLCertVerificationError) for step in _chain(err)):
             return NotSent(f"{where}: TLS: {reason} (CA: {self._ca()})")
         if isinstance(err, exceptions.ConnectTimeout | exceptions.ProxyError) or _no_connection(err):
             return NotSent(f"{where}: no connection: {reason}")
-        return ServerUnreachable(f"{where}: {reason}")
+        if self._proxy_ended(reason):
+            return NotAuthorised(
+                f"{where}: our certificate expired: {reason}", ErrorCode.CERTIFICATEHASEXPIRED
+            )
+        if _OF_OURS.search(reason):
+            return NotAuthorised(f"{where}: the server does not take our certificate: {reason}")
+        # In TLS 1.3 what ends a connection may come long after the handshake,
+        # when a request was carried out already.
+        return ServerUnreachable(
+            f"{where}: {'TLS: ' if isinstance(err, exceptions.SSLError) else ''}{reason}"
+        )
+
+    def _proxy_ended(self, reason: str) -> bool:
+        """True if the server ended the connection for a proxy that has ended.
+
+        It may say so, and it may just hang up.
+        """
+        if "ALERT_CERTIFICATE_EXPIRED" in reason:
+            return True
+        try:
+            shown = self._base.startswith("https") and self._auth.proxy() is not None
+            ends = self._auth.expires() if shown else {}
+        except NotAuthorised:
+            return False
+        return ends.get(Credential.PROXY, math.inf) <= self._clock.time()
 
     def _line(self) -> _Line:
         """This thread's connection: a new one if the credential changed."""
@@ -206,7 +236,8 @@ class Http:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if proxy is not None:
             try:
-                context.load_cert_chain(proxy)
+                # A key with a passphrase is an error, not a question.
+                context.load_cert_chain(proxy, password="")
             except (OSError, ssl.SSLError) as err:
                 raise NotAuthorised(f"X.509 proxy {proxy}: {_reason(err)}") from err
         return context

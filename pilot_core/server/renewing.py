@@ -1,4 +1,11 @@
-"""A token that is about to end is exchanged in time, by whoever talks next."""
+"""Credentials that are about to end are renewed in time, by whoever talks next.
+
+Where they are not ours to renew, their end is said while there is time left
+for whoever does. A running payload is never stopped for it: it does not use
+the pilot's credentials, and the server takes the next update that comes with
+a good one. (pilot3 looks each 10 min, renews at 40 min, and kills the payload
+once the certificate has ended; its plug-in for Rubin does none of it.)
+"""
 
 import logging
 import threading
@@ -9,6 +16,7 @@ from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.errors import ServerError
 from pilot_core.model.report import JobReport, Reply, WorkerState
+from pilot_core.server.auth import Credential
 from pilot_core.server.contract import JobRequest, Server
 from pilot_core.server.wire import Definition
 
@@ -16,11 +24,11 @@ __all__ = ["RenewableServer", "RenewingServer"]
 
 log = logging.getLogger(__name__)
 
-#: Renewed when less than this is left. pilot3 renews each hour; a heartbeat
-#: comes every half hour, so three chances remain.
+#: Renewed when less than this is left. A heartbeat comes every half hour, so
+#: three chances remain.
 RENEW_S = 2 * 3_600.0
 
-#: Between two attempts.
+#: Between two looks.
 AGAIN_S = 600.0
 
 #: One attempt; the update that waits for it has its own budget.
@@ -28,21 +36,21 @@ ATTEMPT_S = 60.0
 
 
 class RenewableServer(Server, Protocol):
-    """A server whose credential may be renewed."""
+    """A server whose credentials may be renewed."""
 
-    def credential_left_s(self) -> float | None:
-        """Seconds the credential is still good; None if unknown."""
+    def lifetimes(self) -> dict[Credential, float]:
+        """Seconds each credential is still good; without the unknown ones."""
         ...
 
-    def refresh_token(self, *, budget: Budget, stop: threading.Event) -> bool:
-        """Exchange the token; False if there is no key to do so."""
+    def renew(self, credential: Credential, *, budget: Budget, stop: threading.Event) -> bool:
+        """Exchange it; False if that is not ours to do."""
         ...
 
 
 class RenewingServer:
     """Renews before a request when it is time; implements `contract.Server`.
 
-    A renewal that fails is said and tried again later: the old token is
+    A renewal that fails is said and tried again later: the old credential is
     still good, and a final report never waits for it.
     """
 
@@ -50,15 +58,15 @@ class RenewingServer:
         self._inner = inner
         self._clock = clock
         self._lock = threading.Lock()
-        self._tried = float("-inf")
+        self._looked = float("-inf")
 
     def acquire_job(self, request: JobRequest, *, budget: Budget, stop: threading.Event) -> Definition | None:
-        """As the inner server, after a look at the token."""
+        """As the inner server, after a look at the credentials."""
         self._renew(budget, stop)
         return self._inner.acquire_job(request, budget=budget, stop=stop)
 
     def update_job(self, report: JobReport, *, budget: Budget, stop: threading.Event) -> Reply:
-        """As the inner server, after a look at the token."""
+        """As the inner server, after a look at the credentials."""
         if not report.state.final:
             self._renew(budget, stop)
         return self._inner.update_job(report, budget=budget, stop=stop)
@@ -77,19 +85,48 @@ class RenewingServer:
         """As the inner server."""
         self._inner.close()
 
+    def look(self) -> None:
+        """Say how long each credential is good.
+
+        Raises
+        ------
+        NotAuthorised
+            The one that the server is to see cannot be read.
+        """
+        for credential, left in self._inner.lifetimes().items():
+            if left <= 0:
+                log.error("%s", _said(credential, left))
+            else:
+                log.info("%s", _said(credential, left))
+
     def _renew(self, budget: Budget, stop: threading.Event) -> None:
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._tried < AGAIN_S:
+            if now - self._looked < AGAIN_S:
                 return
-            self._tried = now
+            self._looked = now
         try:
-            left = self._inner.credential_left_s()
-            if left is None or left > RENEW_S:
-                return
-            if self._inner.refresh_token(budget=budget.part(ATTEMPT_S, "token refresh"), stop=stop):
-                log.info("the token was renewed; it had %.0f s left", left)
+            lifetimes = self._inner.lifetimes()
+        except ServerError as err:
+            log.warning("how long the credentials are good is not known: %s", err)
+            return
+        for credential, left in lifetimes.items():
+            if left < RENEW_S:
+                self._renew_one(credential, left, budget, stop)
+
+    def _renew_one(self, credential: Credential, left: float, budget: Budget, stop: threading.Event) -> None:
+        said = _said(credential, left)
+        try:
+            part = budget.part(ATTEMPT_S, f"{credential} renewal")
+            if self._inner.renew(credential, budget=part, stop=stop):
+                log.info("%s: it was renewed", said)
             else:
-                log.warning("the credential ends in %.0f s and there is no key to renew it", left)
+                log.warning("%s, and renewing it is not ours to do", said)
         except (ServerError, BudgetSpent) as err:
-            log.warning("the token was not renewed: %s", err)
+            log.warning("%s, and was not renewed: %s", said, err)
+
+
+def _said(credential: Credential, left: float) -> str:
+    if left <= 0:
+        return f"the {credential} ended {-left:.0f} s ago"
+    return f"the {credential} is good for {left / 3_600:.1f} h"

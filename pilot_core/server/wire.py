@@ -61,6 +61,12 @@ class Wire(Protocol):
         """Ask for a fresh access token."""
         ...
 
+    def proxy(self, role: str) -> Request:
+        """Ask for a fresh X.509 proxy; without a role for the server's
+        default.
+        """
+        ...
+
     def read_jobs(self, answer: Answer) -> tuple[Definition, ...]:
         """Definitions; none if there is no job for us."""
         ...
@@ -77,6 +83,6 @@ class Wire(Protocol):
         """Nothing, if the file was stored."""
         ...
 
-    def read_token(self, answer: Answer) -> str:
-        """The token."""
+    def read_credential(self, answer: Answer) -> str:
+        """The token or the proxy: both come in the same field."""
         ...

@@ -17,9 +17,10 @@ from pilot_core.server.wire import Definition, Request
 __all__ = [
     "DIALECT",
     "acquire",
+    "proxy",
+    "read_credential",
     "read_done",
     "read_jobs",
-    "read_token",
     "read_update",
     "read_upload",
     "token",
@@ -64,6 +65,11 @@ def token(key: str) -> Request:
     )
 
 
+def proxy(role: str) -> Request:
+    """POST getProxy, as pilot3 does."""
+    return Request("/server/panda/getProxy", {"role": role} if role else {}, form=True)
+
+
 def read_jobs(answer: Answer) -> tuple[Definition, ...]:
     """One definition, flat at the top level, or several in `jobs`."""
     fields = _map(answer)
@@ -98,13 +104,13 @@ def read_upload(answer: Answer) -> None:
     raise ServerUnreachable(f"unreadable answer: {answer.text[:200]!r}")
 
 
-def read_token(answer: Answer) -> str:
-    """`userProxy`."""
+def read_credential(answer: Answer) -> str:
+    """`userProxy`, of getProxy and of get_access_token."""
     fields = _map(answer)
     _check(fields)
     value = fields.get("userProxy")
     if not isinstance(value, str) or not value.strip():
-        raise NotAuthorised("the server handed out an empty token")
+        raise NotAuthorised("the server handed out an empty credential")
     return value.strip()
 
 

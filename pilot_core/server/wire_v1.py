@@ -18,9 +18,10 @@ from pilot_core.server.wire import Definition, Request
 __all__ = [
     "DIALECT",
     "acquire",
+    "proxy",
+    "read_credential",
     "read_done",
     "read_jobs",
-    "read_token",
     "read_update",
     "read_upload",
     "token",
@@ -69,6 +70,11 @@ def token(key: str) -> Request:
     )
 
 
+def proxy(role: str) -> Request:
+    """GET creds/get_proxy; `dn` stays away: the proxy is to be our own."""
+    return Request("/api/v1/creds/get_proxy", method="GET", query={"role": role} if role else {})
+
+
 def read_jobs(answer: Answer) -> tuple[Definition, ...]:
     """Definitions out of `data.jobs`."""
     success, message, data = _envelope(answer)
@@ -113,11 +119,11 @@ def read_done(answer: Answer) -> None:
 read_upload = read_done
 
 
-def read_token(answer: Answer) -> str:
-    """`data.user_proxy`."""
+def read_credential(answer: Answer) -> str:
+    """`data.user_proxy`, of get_proxy and of get_access_token."""
     value = _data(*_envelope(answer)).get("user_proxy")
     if not isinstance(value, str) or not value.strip():
-        raise NotAuthorised("the server handed out an empty token")
+        raise NotAuthorised("the server handed out an empty credential")
     return value.strip()
 
 

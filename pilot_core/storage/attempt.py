@@ -16,10 +16,10 @@ from pilot_core.storage.source import SourceChanged
 __all__ = [
     "FULL",
     "POLICY",
+    "Insistent",
     "TransferFailed",
     "again",
     "direction",
-    "insist",
     "one_line",
     "retry_after",
 ]
@@ -40,6 +40,7 @@ _CODES = {
     "mismatch": (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH),
     "missing": (ErrorCode.STAGEOUTFAILED, ErrorCode.MISSINGINPUTFILE),
     "full": (ErrorCode.NOREMOTESPACE, ErrorCode.NOLOCALSPACE),
+    "taken": (ErrorCode.FILEEXISTS, ErrorCode.FILEEXISTS),
 }
 
 
@@ -78,40 +79,51 @@ def again(err: Exception) -> float | None:
     return None
 
 
-def insist(
-    once: Callable[[], Stored],
-    *,
-    what: str,
-    put: bool,
-    policy: RetryPolicy,
-    clock: Clock,
-    budget: Budget,
-) -> Stored:
-    """Begin again what failed in a way that may pass.
+class Insistent:
+    """What copy tools have in common: a clock, and another try at what failed.
 
-    Raises
-    ------
-    StorageError
-        The last failure; the end of the budget is a STAGEOUTTIMEOUT or
-        STAGEINTIMEOUT, a full disk of this node NOLOCALSPACE.
+    Parameters
+    ----------
+    policy
+        Attempts at one file.
     """
-    try:
-        return retry(
-            once, policy=policy, again=again, clock=clock, budget=budget, stop=threading.Event(), what=what
-        )
-    except TransferFailed as err:
-        if err.again_s is None or not budget.spent:
-            raise
-        # A library stopped by the end of the budget calls it a broken
-        # connection.
-        raise StorageError(err.diag, direction("timeout", put=put)) from err
-    except BudgetSpent as err:
-        raise StorageError(f"{what}: {err}", direction("timeout", put=put)) from err
-    except OSError as err:
-        # A storage's failures have been put into words before: this is the
-        # local file.
-        code = ErrorCode.NOLOCALSPACE if err.errno in FULL else ErrorCode.FILEHANDLINGFAILURE
-        raise StorageError(f"{what}: {err.strerror or err}", code) from err
+
+    def __init__(self, *, clock: Clock, policy: RetryPolicy = POLICY) -> None:
+        self._clock = clock
+        self._policy = policy
+
+    def _insist(self, once: Callable[[], Stored], *, what: str, put: bool, budget: Budget) -> Stored:
+        """Begin again what failed in a way that may pass.
+
+        Raises
+        ------
+        StorageError
+            The last failure; the end of the budget is a STAGEOUTTIMEOUT or
+            STAGEINTIMEOUT, a full disk of this node NOLOCALSPACE.
+        """
+        try:
+            return retry(
+                once,
+                policy=self._policy,
+                again=again,
+                clock=self._clock,
+                budget=budget,
+                stop=threading.Event(),
+                what=what,
+            )
+        except TransferFailed as err:
+            if err.again_s is None or not budget.spent:
+                raise
+            # A library stopped by the end of the budget calls it a broken
+            # connection.
+            raise StorageError(err.diag, direction("timeout", put=put)) from err
+        except BudgetSpent as err:
+            raise StorageError(f"{what}: {err}", direction("timeout", put=put)) from err
+        except OSError as err:
+            # A storage's failures have been put into words before: this is
+            # the local file.
+            code = ErrorCode.NOLOCALSPACE if err.errno in FULL else ErrorCode.FILEHANDLINGFAILURE
+            raise StorageError(f"{what}: {err.strerror or err}", code) from err
 
 
 def retry_after(value: str) -> float:

@@ -68,6 +68,7 @@ def make_bundle(
     budget: Budget,
     roots: Sequence[Path] = (),
     cap_bytes: int = 64 * 1024 * 1024,
+    most_files: int = 10_000,
     secret_names: Sequence[str] = SECRET_NAMES,
 ) -> Bundle:
     """Pack `folder` into the gzipped tar file `target`, below the name `top`.
@@ -83,6 +84,9 @@ def make_bundle(
     cap_bytes
         Uncompressed bytes of all members; what does not fit is left out and
         listed in the bundle's `LEFT_OUT.txt`.
+    most_files
+        Files and folders looked at: each costs some 0.2 ms, and memory here
+        and at whoever unpacks it. A payload may leave a million.
     secret_names
         Patterns of names, in any case, to leave out with all below them.
 
@@ -101,7 +105,8 @@ def make_bundle(
                 gzip.GzipFile(filename="", fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
             ):
-                packer.pack(tar, _walk(folder, {target, sink.temporary}, secret_names, packer.left_out))
+                files = _walk(folder, {target, sink.temporary}, secret_names, most_files, packer.left_out)
+                packer.pack(tar, files)
             sink.commit()
     except BudgetSpent as err:
         raise StorageError(f"{target.name}: {err}", ErrorCode.LOGCREATIONTIMEOUT) from err
@@ -133,6 +138,7 @@ class _Packer:
     def pack(self, tar: tarfile.TarFile, paths: Iterator[Path]) -> None:
         """Add each file, then the list of what is missing."""
         for path in paths:
+            self._budget.timeout(1.0)  # an empty file is never read
             self._add(tar, path)
         if self.left_out:
             text = "".join(f"{name}: {why}\n" for name, why in self.left_out)
@@ -183,18 +189,48 @@ class _Padded:
 
 
 def _walk(
-    folder: Path, ours: Set[Path | None], secret_names: Sequence[str], left_out: list[tuple[str, str]]
+    folder: Path,
+    ours: Set[Path | None],
+    secret_names: Sequence[str],
+    most: int,
+    left_out: list[tuple[str, str]],
 ) -> Iterator[Path]:
     """Files and links below `folder`: the logs at its top first, then by name."""
-    tops = [p for pattern in _USEFUL for p in sorted(folder.glob(pattern)) if not _is_folder(p)]
-    seen = {*ours, *tops}
-    yield from (p for p in tops if p not in ours and not _secret(p, folder, secret_names, left_out))
+    seen = 0
     todo = [folder]
     while todo:
-        entries = sorted(todo.pop().iterdir())
-        kept = [p for p in entries if p not in seen and not _secret(p, folder, secret_names, left_out)]
-        yield from (p for p in kept if not _is_folder(p))
-        todo.extend(p for p in reversed(kept) if _is_folder(p))
+        here = todo.pop()
+        try:
+            entries = _entries(here, most)
+        except OSError as err:
+            if here == folder:
+                raise
+            left_out.append((_shown(here, folder), err.strerror or type(err).__name__))
+            continue
+        kept = [
+            (path, is_folder)
+            for path, is_folder in entries
+            if path not in ours and not _secret(path, folder, secret_names, left_out)
+        ]
+        yield from (path for path, is_folder in kept[: most - seen] if not is_folder)
+        seen += len(kept)
+        if seen > most:
+            left_out.append(("...", f"more than {most} files and folders"))
+            return
+        todo.extend(sorted((path for path, is_folder in kept if is_folder), reverse=True))
+
+
+def _entries(folder: Path, most: int) -> list[tuple[Path, bool]]:
+    """What is in a folder, useful names first, each with True for a folder;
+    one more of a kind than a bundle takes stands for any number.
+    """
+    kinds: dict[str, list[tuple[Path, bool]]] = {pattern: [] for pattern in (*_USEFUL, "*")}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            kind = next(kinds[pattern] for pattern in kinds if fnmatch.fnmatchcase(entry.name, pattern))
+            if len(kind) <= most:
+                kind.append((folder / entry.name, entry.is_dir(follow_symlinks=False)))
+    return [found for kind in kinds.values() for found in sorted(kind)]
 
 
 def _secret(path: Path, folder: Path, names: Sequence[str], left_out: list[tuple[str, str]]) -> bool:
@@ -204,11 +240,6 @@ def _secret(path: Path, folder: Path, names: Sequence[str], left_out: list[tuple
         return False
     left_out.append((_shown(path, folder), "may hold a secret"))
     return True
-
-
-def _is_folder(path: Path) -> bool:
-    """True for a folder itself, not for a link to one."""
-    return stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _shown(path: Path, folder: Path) -> str:

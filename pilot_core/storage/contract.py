@@ -3,18 +3,20 @@
 Threads: `put` and `get` may be called from several threads at once. Each is
 over when its budget is. Stored means stored: `put` returns only after the
 storage confirmed size and checksum, and a name never shows a truncated file.
-Repeating a `put` of the same file is harmless. SDKs are imported on first use;
-a missing one is a `StorageError` that names the package.
+Repeating a `put` of the same file is harmless, and one of another file
+replaces the first in one step; where names are for ever (rucio, lsm) it is a
+FILEEXISTS. SDKs are imported on first use; a missing one is a `StorageError`
+that names the package.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from pilot_core.base.budget import Budget
 
-__all__ = ["CopyTool", "Progress", "Stored"]
+__all__ = ["CopyTool", "EncodingTool", "Place", "Progress", "Stored", "encodes"]
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all (0 if unknown), about once a MiB."""
@@ -27,13 +29,13 @@ class Stored:
     Attributes
     ----------
     url
-        Its name in the storage's own scheme (`gs://bucket/path/name`).
+        Its name in the storage's own scheme (`gs://bucket/path/name`), for
+        the job's report.
     public_url
-        Where a browser finds it; empty if nowhere.
-    size
-        Bytes.
-    adler32
-        8 hex digits, of the bytes as the reader will see them.
+        Where a browser finds it; empty if nowhere. With a signature where
+        links are signed: it is a right to read then, and belongs in no log.
+    size, adler32
+        Bytes, and 8 hex digits: of what is stored.
     """
 
     url: str
@@ -85,3 +87,53 @@ class CopyTool(Protocol):
         I/O.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one file is, or goes.
+
+    Attributes
+    ----------
+    url
+        In the scheme of `tool`.
+    endpoint
+        ddmendpoint, for the job's report.
+    """
+
+    tool: CopyTool
+    url: str
+    endpoint: str = ""
+
+
+class EncodingTool(CopyTool, Protocol):
+    """A copy tool whose storage keeps a Content-Encoding with a file: a
+    browser shows what was packed.
+    """
+
+    encodes: bool
+
+    def put(
+        self,
+        source: Path,
+        target: str,
+        *,
+        budget: Budget,
+        content_type: str = "",
+        encoding: str = "",
+        progress: Progress | None = None,
+    ) -> Stored:
+        """See `CopyTool.put`.
+
+        Parameters
+        ----------
+        encoding
+            How `source` is packed: `gzip`, or empty. Size and checksum are
+            those of `source` as it is.
+        """
+        ...
+
+
+def encodes(tool: CopyTool) -> TypeGuard[EncodingTool]:
+    """Can this tool tell a browser that a file is packed?"""
+    return bool(getattr(tool, "encodes", False))

@@ -2,25 +2,27 @@
 
 Activities, fallbacks and the layout `<endpoint><path>/<queue>/<dataset>/` are
 pilot3 3.11's (`api/data.py`, `copytool/gs.py`): the monitor and people's
-scripts look for logs there.
+scripts look for logs there. Deterministic storages are laid out by Rucio.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import InputFile, OutputFile
 from pilot_core.model.queue import Protocol, Queue, Storage
 
 __all__ = [
     "LOG_ACTIVITIES",
     "OUTPUT_ACTIVITIES",
     "Destination",
-    "Endpoint",
     "choose_copytool",
-    "choose_endpoint",
+    "choose_endpoints",
     "destination",
     "file_url",
+    "may_go_elsewhere",
 ]
 
 LOG_ACTIVITIES = ("pl", "write_lan", "w")
@@ -32,34 +34,19 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     "s3": ("s3", "https", "http"),
     "https": ("davs", "https", "dav", "http"),
     "gfal": ("root", "davs", "https", "srm", "gsiftp", "file"),
+    "lsm": ("srm", "gsiftp", "root"),
     "xrdcp": ("root", "roots", "xroot", "xroots"),
     "mv": ("file", ""),
     "cp": ("file", ""),
     "local": ("file", ""),
 }
 
+# Names of the whole storage, not of a folder: only a job's tarball, whose name
+# is the job's own, can be a log there.
+_ONE_NAMESPACE = ("rucio", "lsm")
+
 # Stands for the job's id in a dataset name.
 ID_MARK = "#{pandaid}"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The storage chosen for a file, by name.
-
-    Attributes
-    ----------
-    name
-        ddmendpoint.
-    activity
-        Activity under which the queue lists it.
-    alternative
-        The ddmendpoint that the job asked for, where the queue does not list
-        it.
-    """
-
-    name: str
-    activity: str
-    alternative: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +63,24 @@ class Destination:
         CRIC's name of the tool.
     activity
         The activity that decided.
+    tarball
+        Of a job's logs only `log.tgz` goes there.
     """
 
     prefix: str
     endpoint: str
     copytool: str
     activity: str
+    tarball: bool = False
 
 
-def choose_endpoint(queue: Queue, activities: Sequence[str], *, asked: str = "") -> Endpoint:
-    """The ddmendpoint for an activity.
+def choose_endpoints(queue: Queue, activities: Sequence[str], *, asked: str = "") -> tuple[str, ...]:
+    """The ddmendpoints for an activity, the best one first.
 
-    The first activity for which the queue lists any storage decides; within it
-    the one that the job asked for, else the first.
+    The first activity for which the queue lists any storage decides. Within it
+    the one that the job asked for is the best and the others follow, the next
+    one first; one that the queue does not list comes second (pilot3
+    `prepare_destinations`).
 
     Raises
     ------
@@ -98,16 +90,38 @@ def choose_endpoint(queue: Queue, activities: Sequence[str], *, asked: str = "")
     for activity in activities:
         names = queue.storages.get(activity, ())
         if asked in names:
-            return Endpoint(asked, activity)
+            at = names.index(asked)
+            return (*names[at:], *names[:at])
         if names:
-            return Endpoint(names[0], activity, alternative=asked)
+            return (names[0], *((asked,) if asked else ()), *names[1:])
     raise StorageError(
         f"queue {queue.name} has no storage (astorages) for {_either(activities)}", ErrorCode.NOSTORAGE
     )
 
 
-def choose_copytool(queue: Queue, activities: Sequence[str], *, available: Collection[str]) -> str:
+def may_go_elsewhere(queue: Queue, definition: Mapping[str, object]) -> bool:
+    """May an output that its storage refuses go to another one?
+
+    The queue's `allow_altstageout` decides, else the job's `altStageOut`; no
+    by default (pilot3 `allow_altstageout`).
+    """
+    ours = queue.params.get("allow_altstageout")
+    if isinstance(ours, bool):
+        return ours
+    return str(definition.get("altStageOut") or "").lower() == "on"
+
+
+def choose_copytool(
+    queue: Queue,
+    activities: Sequence[str],
+    *,
+    available: Collection[str],
+    installed: Callable[[str], bool] = lambda _: True,
+) -> str:
     """The first usable copytool of the first activity that has any.
+
+    Where none has what it needs on this node it is the first one that we know:
+    its failure says what is missing.
 
     Falls back on the activity `default`, then on the queue's plain list.
 
@@ -118,9 +132,9 @@ def choose_copytool(queue: Queue, activities: Sequence[str], *, available: Colle
     """
     for activity in (*activities, "default", ""):
         tools = queue.copytools.get(activity, ())
-        for tool in tools:
-            if tool in available:
-                return tool
+        known = [tool for tool in tools if tool in available]
+        if known:
+            return next((tool for tool in known if installed(tool)), known[0])
         if tools:
             raise StorageError(
                 f"queue {queue.name} wants copytool {' or '.join(tools)} for {activity or 'every activity'}; "
@@ -138,21 +152,26 @@ def destination(
     storage: Storage,
     *,
     activities: Sequence[str],
-    dataset: str,
+    file: InputFile | OutputFile,
     panda_id: int,
     available: Collection[str],
+    installed: Callable[[str], bool] = lambda _: True,
     own_folder: bool = False,
 ) -> Destination:
-    """Prefix and tool for the files of one job.
+    """Prefix and tool for a file of one job.
+
+    Three layouts: Rucio finds the place itself; a deterministic storage has
+    one for each scope and name; in any other one it is the dataset's folder.
+    Buckets (`gs`) are never deterministic, as in pilot3.
 
     Parameters
     ----------
     storage
-        The one named by `choose_endpoint`.
-    dataset
-        From the job (`PandaJob_#{pandaid}/`); empty for `PandaJob_<PandaID>/`.
-    available
-        Copytools that exist in this pilot.
+        One of those named by `choose_endpoints`.
+    file
+        Its dataset (`PandaJob_#{pandaid}/`) or scope and name tell where.
+    available, installed
+        Copytools that exist in this pilot; which have what they need.
     own_folder
         True for logs: their names are the same in every job, so a dataset
         without the job's id gets a folder `PandaJob_<PandaID>/` of its own.
@@ -163,12 +182,20 @@ def destination(
         UNKNOWNCOPYTOOL, NOSTORAGEPROTOCOL, or BADOUTPUTFILENAME for a dataset
         that would leave its prefix.
     """
-    tool = choose_copytool(queue, activities, available=available)
+    tool = choose_copytool(queue, activities, available=available, installed=installed)
+    if tool == "rucio":
+        prefix = f"rucio://{storage.name}/{file.scope}/"
+        return Destination(prefix, storage.name, tool, activities[0], tarball=True)
     protocol, activity = _protocol(queue, storage, activities, tool)
-    folder = _folder(dataset, panda_id, own_folder=own_folder)
-    parts = (protocol.path.strip("/"), queue.name, folder)
+    hashed = storage.deterministic and tool != "gs" and file.scope != ""
+    if hashed:
+        folder = _hash_path(file.scope, file.lfn)
+    else:
+        folder = f"{queue.name}/{_folder(file.dataset, panda_id, own_folder=own_folder)}"
+    parts = (protocol.path.strip("/"), folder)
     prefix = "/".join((protocol.endpoint.rstrip("/"), *(p for p in parts if p)))
-    return Destination(f"{prefix}/", storage.name, tool, activity)
+    tarball = hashed or tool in _ONE_NAMESPACE
+    return Destination(f"{prefix}/", storage.name, tool, activity, tarball=tarball)
 
 
 def file_url(prefix: str, name: str) -> str:
@@ -199,6 +226,15 @@ def _protocol(queue: Queue, storage: Storage, activities: Sequence[str], tool: s
         f"protocol (arprotocols) for {_either(activities)}, as copytool {tool} needs",
         ErrorCode.NOSTORAGEPROTOCOL,
     )
+
+
+def _hash_path(scope: str, name: str) -> str:
+    """Rucio's path for a file, but for its name (its algorithm `hash`)."""
+    digest = hashlib.md5(f"{scope}:{name}".encode(), usedforsecurity=False).hexdigest()
+    folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
+    for part in folder.split("/"):
+        _check_name(part)
+    return f"{folder}/{digest[:2]}/{digest[2:4]}"
 
 
 def _folder(dataset: str, panda_id: int, *, own_folder: bool) -> str:

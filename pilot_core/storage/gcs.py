@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY
+from pilot_core.storage.attempt import POLICY, Insistent
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
 from pilot_core.storage.source import FileSource
@@ -47,7 +47,7 @@ Fail = Callable[[Exception], Any]
 """Turns what the SDK raises into a `TransferFailed` of this transfer."""
 
 
-class GcsTool:
+class GcsTool(Insistent):
     """Stores and fetches objects with the google-cloud-storage client.
 
     Credentials are Google's application default ones. With
@@ -64,6 +64,10 @@ class GcsTool:
         `public_url` is right before the first transfer.
     link
         `public` or `authenticated`: which URL is handed out for an object.
+    signed_s
+        Hand out URLs that everybody may read from for so many seconds, 7 days
+        at most; 0 for plain ones. Where the credentials cannot sign, that is
+        said and the plain URL handed out.
     whole_bytes
         Up to this size a file goes in a single request, from memory; a larger
         one is streamed, and goes on where it broke.
@@ -72,6 +76,7 @@ class GcsTool:
     """
 
     name = "gs"
+    encodes = True
 
     def __init__(
         self,
@@ -80,15 +85,16 @@ class GcsTool:
         project: str | None = None,
         endpoint: str = "",
         link: str = "public",
+        signed_s: int = 0,
         policy: RetryPolicy = POLICY,
         whole_bytes: int = 4 * 1024 * 1024,
         stall_s: float = 60.0,
     ) -> None:
-        self._clock = clock
+        super().__init__(clock=clock, policy=policy)
         self._project = project
         self._endpoint = _with_scheme(endpoint)
         self._link = LINKS[link]
-        self._policy = policy
+        self._signed_s = signed_s
         self._whole_bytes = whole_bytes
         self._stall_s = stall_s
         self._lock = threading.Lock()
@@ -106,9 +112,10 @@ class GcsTool:
         *,
         budget: Budget,
         content_type: str = "",
+        encoding: str = "",
         progress: Progress | None = None,
     ) -> Stored:
-        """See `CopyTool.put`. An object of that name is replaced in one step."""
+        """See `EncodingTool.put`. An object of that name is replaced at once."""
         bucket, name = _split(target)
         kit = _sdk()
 
@@ -120,9 +127,9 @@ class GcsTool:
                 self._within(budget, fail),
                 FileSource(source, budget=budget, crc32c=True, progress=progress) as src,
             ):
-                return self._put_once(kit, src, (bucket, name), content_type, budget, fail)
+                return self._put_once(kit, src, (bucket, name), (content_type, encoding), budget, fail)
 
-        return self._insist(kit, once, what, budget)
+        return self._insist(once, what=what, put=True, budget=budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -133,7 +140,7 @@ class GcsTool:
             with self._within(budget, functools.partial(kit.failed, what=f"download of {source}", put=False)):
                 return self._get_once(kit, (bucket, name), target, budget, progress)
 
-        return self._insist(kit, once, f"download of {source}", budget)
+        return self._insist(once, what=f"download of {source}", put=False, budget=budget)
 
     def public_url(self, target: str) -> str:
         """See `CopyTool.public_url`; an emulator's objects are read at the
@@ -147,7 +154,7 @@ class GcsTool:
         kit: ModuleType,
         src: FileSource,
         place: tuple[str, str],
-        content_type: str,
+        shown: tuple[str, str],
         budget: Budget,
         fail: Fail,
     ) -> Stored:
@@ -161,8 +168,9 @@ class GcsTool:
         target = f"gs://{place[0]}/{place[1]}"
         bucket = self._connect(kit).bucket(place[0])
         blob = bucket.blob(place[1])
+        blob.content_encoding = shown[1] or None
         options = {
-            "content_type": content_type or None,
+            "content_type": shown[0] or None,
             "timeout": self._stall_s,
             "if_generation_match": self._generations.get(target, 0),
             "retry": kit.resume(self._resume_s(budget)),
@@ -182,7 +190,8 @@ class GcsTool:
             raise
         self._generations[target] = int(generation or 0)
         _verify(target, src, size=int(size or 0), crc32c=crc32c or "")
-        return Stored(target, self.public_url(target), src.size, src.sums.adler32)
+        url = kit.sign(blob, self._signed_s) if self._signed_s else ""
+        return Stored(target, url or self.public_url(target), src.size, src.sums.adler32)
 
     def _get_once(
         self, kit: ModuleType, place: tuple[str, str], target: Path, budget: Budget, progress: Progress | None
@@ -202,18 +211,6 @@ class GcsTool:
                 raise StorageError(said, ErrorCode.GETADMISMATCH)
             sink.commit()
         return Stored(source, self.public_url(source), sink.sums.size, sink.sums.adler32)
-
-    def _insist(self, kit: ModuleType, once: Callable[[], Stored], what: str, budget: Budget) -> Stored:
-        """Begin again what failed in a way that may pass."""
-        return retry(
-            once,
-            policy=self._policy,
-            again=kit.again,
-            clock=self._clock,
-            budget=budget,
-            stop=threading.Event(),
-            what=what,
-        )
 
     def _resume_s(self, budget: Budget) -> float:
         """Seconds the library may repeat one request before the file is begun

@@ -3,11 +3,12 @@
 import http.client
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import requests
 from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Signing
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
@@ -19,13 +20,11 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after
 from pilot_core.storage.gcs_stream import stream
 from pilot_core.storage.http_session import make_session, mount
-from pilot_core.storage.source import SourceChanged
 
-__all__ = ["again", "failed", "make_client", "make_session", "resume", "stream"]
+__all__ = ["failed", "make_client", "make_session", "resume", "sign", "stream"]
 
 log = logging.getLogger(__name__)
 
-_MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
 # Reasons of a 403 that mean a full storage.
 _QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
 # Google's answer to a key that signs with a wrong time.
@@ -76,16 +75,28 @@ def resume(seconds: float) -> Any:
     return DEFAULT_RETRY.with_delay(initial=0.5, maximum=5.0, multiplier=2.0).with_timeout(seconds)
 
 
-def again(err: Exception) -> float | None:
-    """Judge a failure for `retry`: seconds to wait at least, or None if it is
-    final.
+def sign(blob: storage.Blob, seconds: int) -> str:
+    """A URL that everybody may read from for so long; empty if the credentials
+    cannot sign.
+
+    A service account's key signs here, without a request:
+    https://cloud.google.com/storage/docs/access-control/signed-urls
     """
-    if isinstance(err, TransferFailed):
-        return err.again_s
-    if isinstance(err, StorageError):
-        passing = isinstance(err, SourceChanged) or err.code in _MISMATCH
-        return 0.0 if passing else None
-    err = _cause(err)
+    credentials = blob.client._credentials
+    if not isinstance(credentials, Signing):
+        kind = f"{type(credentials).__module__}.{type(credentials).__name__}"
+        log.error("links are not signed: %s cannot sign; a service account's key can", kind)
+        return ""
+    try:
+        url = blob.generate_signed_url(version="v4", expiration=timedelta(seconds=seconds), method="GET")
+    except Exception as err:  # noqa: BLE001 - a link is not worth an upload, whatever the signer raises
+        log.error("links are not signed: %s", _one_line(err))
+        return ""
+    return str(url)
+
+
+def _again(err: Exception) -> float | None:
+    """Seconds to wait at least before another attempt; None if that is no use."""
     if isinstance(err, GoogleAPICallError):
         if err.code not in _AGAIN:
             return None
@@ -109,7 +120,7 @@ def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
     cause = _cause(err)
     status = int(cause.code or 0) if isinstance(cause, GoogleAPICallError) else 0
     said = f"{what}: {_one_line(cause)}{_SKEW if _SKEWED in str(cause) else ''}"
-    return TransferFailed(said, _code(cause, put=put), again_s=again(cause), status=status)
+    return TransferFailed(said, _code(cause, put=put), again_s=_again(cause), status=status)
 
 
 def _code(err: Exception, *, put: bool) -> ErrorCode:

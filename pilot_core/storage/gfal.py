@@ -13,19 +13,17 @@ import re
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
-from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, TransferFailed, direction, insist
-from pilot_core.storage.checksum import BLOCK, adler32, matches
+from pilot_core.storage.attempt import Insistent, TransferFailed, direction
+from pilot_core.storage.checksum import adler32, matches
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.programs import Finished, Runner
-from pilot_core.storage.source import FileSource
+from pilot_core.storage.sink import beside
+from pilot_core.storage.source import summed
 
 __all__ = ["GfalTool"]
 
@@ -47,7 +45,7 @@ _KINDS = {
 }
 
 
-class GfalTool:
+class GfalTool(Insistent):
     """Stores and fetches files with the gfal2-util programs.
 
     Credentials are the programs' own: X509_USER_PROXY, BEARER_TOKEN...
@@ -55,10 +53,6 @@ class GfalTool:
     """
 
     name = "gfal"
-
-    def __init__(self, *, clock: Clock, policy: RetryPolicy = POLICY) -> None:
-        self._clock = clock
-        self._policy = policy
 
     def put(
         self,
@@ -75,7 +69,7 @@ class GfalTool:
         run = Runner(self.name, f"upload of {source.name} to {target}", budget, True, _kind)
 
         def once() -> Stored:
-            size, sums = _summed(source, budget)
+            size, sums = summed(source, budget)
             try:
                 run("gfal-copy", *_options(budget), "--parent", _local(source), temporary)
                 _verify(run, temporary, size, sums)
@@ -86,7 +80,7 @@ class GfalTool:
                 raise
             return Stored(target, "", size, sums)
 
-        stored = insist(once, what=run.what, put=True, policy=self._policy, clock=self._clock, budget=budget)
+        stored = self._insist(once, what=run.what, put=True, budget=budget)
         if progress is not None:
             progress(stored.size, stored.size)
         return stored
@@ -98,7 +92,9 @@ class GfalTool:
 
         def once() -> Stored:
             size = _size(run, source)
-            with _beside(target, size) as temporary:
+            # The room first: on a full disk gfal-copy (gfal2-util 1.8) writes
+            # what fits and ends with 0.
+            with beside(target, size) as temporary:
                 run("gfal-copy", *_options(budget), source, _local(temporary))
                 sums = adler32(temporary, budget=budget)
                 found, have = _checksum(run, source), temporary.stat().st_size
@@ -108,7 +104,7 @@ class GfalTool:
                 os.replace(temporary, target)
             return Stored(source, "", size, sums)
 
-        stored = insist(once, what=run.what, put=False, policy=self._policy, clock=self._clock, budget=budget)
+        stored = self._insist(once, what=run.what, put=False, budget=budget)
         if progress is not None:
             progress(stored.size, stored.size)
         return stored
@@ -123,14 +119,6 @@ def _options(budget: Budget) -> tuple[str, ...]:
     """Overwrite our own temporary file; end with the budget."""
     seconds = max(1, int(budget.timeout(86_400.0)))
     return ("--force", "--timeout", str(seconds), "--transfer-timeout", str(seconds))
-
-
-def _summed(path: Path, budget: Budget) -> tuple[int, str]:
-    """Size and adler32 of a regular file, no link."""
-    with FileSource(path, budget=budget) as src:
-        while src.read(BLOCK):
-            pass
-        return src.size, src.sums.adler32
 
 
 def _verify(run: Runner, url: str, size: int, sums: str) -> None:
@@ -164,25 +152,6 @@ def _checksum(run: Runner, url: str) -> str:
         return ""
     found = re.search(r"\s([0-9a-fA-F]{1,8})$", said)
     return found[1] if found else ""
-
-
-@contextlib.contextmanager
-def _beside(target: Path, size: int) -> Iterator[Path]:
-    """A temporary file in the target's folder; removed unless it was renamed.
-
-    Asks for the room first: on a full disk gfal-copy (gfal2-util 1.8) writes
-    what fits and ends with 0.
-    """
-    fd, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.absolute().parent)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            os.fchmod(fd, 0o644)
-            if size:
-                os.posix_fallocate(fd, 0, size)
-            out.truncate(0)
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _local(path: Path) -> str:

@@ -16,7 +16,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, insist
+from pilot_core.storage.attempt import POLICY, Insistent
 from pilot_core.storage.checksum import Checksums
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
@@ -35,7 +35,7 @@ _NO_FOLDER = (404, 409)
 _EXISTS = 405
 
 
-class HttpsTool:
+class HttpsTool(Insistent):
     """Stores and fetches files with PUT, MOVE, HEAD and GET.
 
     Parameters
@@ -63,11 +63,10 @@ class HttpsTool:
         policy: RetryPolicy = POLICY,
         stall_s: float = 60.0,
     ) -> None:
-        self._clock = clock
+        super().__init__(clock=clock, policy=policy)
         self._token = token
         self._certificate = certificate
         self._ca = ca
-        self._policy = policy
         self._stall_s = stall_s
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
@@ -102,7 +101,7 @@ class HttpsTool:
                     raise
                 return Stored(target, self.public_url(target), src.size, src.sums.adler32)
 
-        return insist(once, what=ask.what, put=True, policy=self._policy, clock=self._clock, budget=budget)
+        return self._insist(once, what=ask.what, put=True, budget=budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -119,7 +118,7 @@ class HttpsTool:
                     sink.commit()
                 return Stored(source, self.public_url(source), sink.sums.size, sink.sums.adler32)
 
-        return insist(once, what=ask.what, put=False, policy=self._policy, clock=self._clock, budget=budget)
+        return self._insist(once, what=ask.what, put=False, budget=budget)
 
     def public_url(self, target: str) -> str:
         """See `CopyTool.public_url`."""

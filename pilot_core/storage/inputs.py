@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,36 +13,31 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile
 from pilot_core.storage.checksum import BLOCK, matches
-from pilot_core.storage.contract import CopyTool, Stored
+from pilot_core.storage.contract import Place, Stored
 from pilot_core.storage.parallel import Outcomes, in_turn
-from pilot_core.storage.progress import ProgressLog
+from pilot_core.storage.progress import Telling
 
 __all__ = ["get_inputs"]
-
-log = logging.getLogger(__name__)
 
 
 def get_inputs(
     files: Sequence[InputFile],
     work: Path,
     *,
-    tool: CopyTool,
-    urls: Mapping[InputFile, str],
+    places: Sequence[Mapping[InputFile, Place]],
     budget: Budget,
     clock: Clock,
     workers: int = 4,
     keep_free_bytes: int = 0,
-    alternatives: Sequence[Mapping[InputFile, str]] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Outcomes[InputFile, Stored]:
     """Fetch a job's inputs into its work directory.
 
     Parameters
     ----------
-    urls
-        Where each file is.
-    alternatives
-        Where else: asked in turn for what could not be fetched before.
+    places
+        Where each file is; then where else, asked in turn for what could not
+        be fetched before.
     progress
         Called with a file's name, its bytes done and in all; a line in the log
         now and then by default.
@@ -68,11 +62,11 @@ def get_inputs(
     if free < needed:
         raise StorageError(f"inputs need {needed} bytes in {work}, {free} are free", ErrorCode.NOLOCALSPACE)
 
-    tell = progress or ProgressLog("stage-in", files=len(files), total=total, clock=clock)
+    tell = Telling(progress, "stage-in", files=len(files), total=total, clock=clock)
 
-    def get(file: InputFile, url: str, part: Budget) -> Stored:
+    def get(file: InputFile, place: Place, part: Budget) -> Stored:
         target = targets[file]
-        stored = tool.get(url, target, budget=part, progress=functools.partial(tell, file.lfn))
+        stored = place.tool.get(place.url, target, budget=part, progress=functools.partial(tell, file.lfn))
         try:
             _check(file, target, stored, part)
         except StorageError:
@@ -83,14 +77,14 @@ def get_inputs(
     outcomes = in_turn(
         list(files),
         get,
-        [urls, *alternatives],
+        places,
         name="stagein",
         workers=workers,
         budget=budget,
         clock=clock,
         late=ErrorCode.STAGEINTIMEOUT,
     )
-    log.info("fetched %d of %d inputs", len(outcomes.done), len(files))
+    tell.over(len(outcomes.done))
     return outcomes
 
 

@@ -2,22 +2,22 @@
 paths.
 """
 
+import contextlib
 import errno
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy, retry
+from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import FULL
+from pilot_core.storage.attempt import FULL, Insistent, TransferFailed, direction
 from pilot_core.storage.checksum import BLOCK, adler32
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
-from pilot_core.storage.source import FileSource, SourceChanged
+from pilot_core.storage.source import FileSource
 
 __all__ = ["LocalTool"]
 
@@ -25,10 +25,9 @@ __all__ = ["LocalTool"]
 POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=5.0)
 
 _PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR}
-_MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
 
 
-class LocalTool:
+class LocalTool(Insistent):
     """Copies files between folders of this machine.
 
     Parameters
@@ -41,9 +40,8 @@ class LocalTool:
     """
 
     def __init__(self, *, clock: Clock, name: str = "local", policy: RetryPolicy = POLICY) -> None:
+        super().__init__(clock=clock, policy=policy)
         self.name = name
-        self._clock = clock
-        self._policy = policy
 
     def put(
         self,
@@ -56,12 +54,14 @@ class LocalTool:
     ) -> Stored:
         """See `CopyTool.put`; missing folders are made."""
         path = _path(target)
+        what = f"copy of {source.name} to {path}"
 
         def once() -> Stored:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return self._copy(source, path, budget, progress, ErrorCode.PUTADMISMATCH)
+            with _told(what, put=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return self._copy(source, path, budget, progress, ErrorCode.PUTADMISMATCH)
 
-        return self._insist(once, f"copy of {source.name} to {path}", budget, put=True)
+        return self._insist(once, what=what, put=True, budget=budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -69,10 +69,13 @@ class LocalTool:
         if not path.is_file():
             raise StorageError(f"{path} does not exist or is no file", ErrorCode.MISSINGINPUTFILE)
 
-        def once() -> Stored:
-            return self._copy(path.resolve(), target, budget, progress, ErrorCode.GETADMISMATCH)
+        what = f"copy of {path} to {target.name}"
 
-        stored = self._insist(once, f"copy of {path} to {target.name}", budget, put=False)
+        def once() -> Stored:
+            with _told(what, put=False):
+                return self._copy(path.resolve(), target, budget, progress, ErrorCode.GETADMISMATCH)
+
+        stored = self._insist(once, what=what, put=False, budget=budget)
         return Stored(source, self.public_url(source), stored.size, stored.adler32)
 
     def public_url(self, target: str) -> str:
@@ -96,36 +99,21 @@ class LocalTool:
             sink.commit()
         return Stored(str(target), self.public_url(str(target)), src.size, src.sums.adler32)
 
-    def _insist(self, once: Callable[[], Stored], what: str, budget: Budget, *, put: bool) -> Stored:
-        """Call `once` until it works; its failures become `StorageError`s."""
-        try:
-            return retry(
-                once,
-                policy=self._policy,
-                again=_again,
-                clock=self._clock,
-                budget=budget,
-                stop=threading.Event(),
-                what=what,
-            )
-        except BudgetSpent as err:
-            code = ErrorCode.STAGEOUTTIMEOUT if put else ErrorCode.STAGEINTIMEOUT
-            raise StorageError(f"{what}: {err}", code) from err
-        except OSError as err:
-            raise StorageError(f"{what}: {err.strerror or err}", _code(err, put=put)) from err
 
-
-def _again(err: Exception) -> float | None:
-    """Which failures of a copy may pass by themselves."""
-    if isinstance(err, StorageError):
-        return 0.0 if isinstance(err, SourceChanged) or err.code in _MISMATCH else None
-    return 0.0 if isinstance(err, OSError) and err.errno in _PASSING else None
-
-
-def _code(err: OSError, *, put: bool) -> ErrorCode:
-    if err.errno in FULL:
-        return ErrorCode.NOREMOTESPACE if put else ErrorCode.NOLOCALSPACE
-    return ErrorCode.STAGEOUTFAILED if put else ErrorCode.STAGEINFAILED
+@contextlib.contextmanager
+def _told(what: str, *, put: bool) -> Iterator[None]:
+    """What the file system says as a `TransferFailed`."""
+    try:
+        yield
+    except BudgetSpent:
+        raise
+    except OSError as err:
+        kind = "full" if err.errno in FULL else "failed"
+        raise TransferFailed(
+            f"{what}: {err.strerror or err}",
+            direction(kind, put=put),
+            again_s=0.0 if err.errno in _PASSING else None,
+        ) from err
 
 
 def _path(url: str) -> Path:

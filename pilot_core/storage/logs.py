@@ -1,19 +1,21 @@
 """A job's log files to its storage: in parallel, the most useful first."""
 
+import contextlib
 import functools
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.contract import CopyTool, Stored
+from pilot_core.storage.contract import CopyTool, Stored, encodes
 from pilot_core.storage.destination import file_url
 from pilot_core.storage.excerpt import write_excerpt
+from pilot_core.storage.pack import write_gzip
 from pilot_core.storage.parallel import each
 from pilot_core.storage.source import resolve_below
 
@@ -77,6 +79,11 @@ class LogUploader:
     cap_bytes
         A larger file is stored as its head and its tail, with a line between
         them that says so; 0 for no limit.
+    gzip_bytes
+        Text of at least so many bytes is stored gzip-encoded, where the
+        storage can tell a browser so; 0 for never.
+    uploaded
+        Hears how many files each upload stored and failed to store.
     """
 
     def __init__(
@@ -88,13 +95,17 @@ class LogUploader:
         roots: Sequence[Path],
         workers: int = 4,
         cap_bytes: int = 0,
+        gzip_bytes: int = 0,
+        uploaded: Callable[[int, int], None] = lambda _stored, _failed: None,
     ) -> None:
+        self._uploaded = uploaded
         self._tool = tool
         self._prefix = prefix
         self._clock = clock
         self._roots = tuple(roots)
         self._workers = workers
         self._cap_bytes = cap_bytes
+        self._gzip_bytes = gzip_bytes
 
     def url(self, name: str) -> str:
         """Public URL that a file of this name has, once it is stored; empty if
@@ -133,18 +144,43 @@ class LogUploader:
             for path in wanted
             if named[path.name] != path
         }
-        return LogUpload(found.done, found.failed | doubles)
+        told = LogUpload(found.done, found.failed | doubles)
+        self._uploaded(len(told.stored), len(told.failed))
+        return told
 
     def _put(self, path: Path, *, budget: Budget) -> Stored:
-        """Store one file, whole or as an excerpt."""
+        """Store one file: whole or as an excerpt, as it is or packed."""
         real = resolve_below(path, self._roots)
         target = file_url(self._prefix, path.name)
         started = self._clock.monotonic()
-        if 0 < self._cap_bytes < real.stat().st_size:
-            with tempfile.TemporaryDirectory(prefix="pilot-excerpt-") as folder:
-                real = write_excerpt(real, Path(folder) / path.name, self._cap_bytes, budget=budget)
-                stored = self._tool.put(real, target, budget=budget, content_type=content_type(path.name))
-        else:
-            stored = self._tool.put(real, target, budget=budget, content_type=content_type(path.name))
+        with contextlib.ExitStack() as stack:
+            if 0 < self._cap_bytes < real.stat().st_size:
+                real = write_excerpt(real, _folder(stack) / path.name, self._cap_bytes, budget=budget)
+            stored = self._put_packed(real, target, stack, budget) or self._tool.put(
+                real, target, budget=budget, content_type=content_type(path.name)
+            )
         log.info("stored %s: %d bytes in %.1f s", target, stored.size, self._clock.monotonic() - started)
         return stored
+
+    def _put_packed(
+        self, path: Path, target: str, stack: contextlib.ExitStack, budget: Budget
+    ) -> Stored | None:
+        """Store a large text packed; None if it is to be stored as it is."""
+        kind = content_type(path.name)
+        large = 0 < self._gzip_bytes <= path.stat().st_size
+        if not large or "charset" not in kind or not encodes(self._tool):
+            return None
+        try:
+            packed = write_gzip(path, _folder(stack) / path.name, budget=budget)
+        except BudgetSpent:
+            raise
+        except OSError as err:
+            # A disk without room for it is the day on which logs matter.
+            log.warning("%s is stored as it is: it cannot be packed: %s", path.name, err)
+            return None
+        return self._tool.put(packed, target, budget=budget, content_type=kind, encoding="gzip")
+
+
+def _folder(stack: contextlib.ExitStack) -> Path:
+    """A temporary folder, gone with the stack."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pilot-log-")))

@@ -1,10 +1,8 @@
 """Stage-out: the files a job made, checked, stored and reported."""
 
 import functools
-import logging
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
@@ -14,48 +12,34 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import OutputFile
 from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import CopyTool
-from pilot_core.storage.destination import file_url
+from pilot_core.storage.contract import Place, Stored
 from pilot_core.storage.parallel import in_turn
-from pilot_core.storage.progress import ProgressLog
+from pilot_core.storage.progress import Telling
 from pilot_core.storage.report import file_report
 from pilot_core.storage.source import resolve_below
 
-__all__ = ["Alternative", "OutputUpload", "put_outputs"]
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """Another storage for a job's outputs: its tool, prefixes and ddmendpoint."""
-
-    tool: CopyTool
-    prefixes: Mapping[OutputFile, str]
-    endpoint: str
+__all__ = ["OutputUpload", "put_outputs"]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputUpload:
-    """A job's outputs: reports of the stored ones, errors of the others."""
+    """A job's outputs: what is stored, its reports, errors of the others."""
 
     reports: tuple[FileReport, ...]
     failed: dict[OutputFile, StorageError]
+    stored: dict[OutputFile, Stored] = field(default_factory=dict)
 
 
 def put_outputs(
     files: Sequence[OutputFile],
     work: Path,
     *,
-    tool: CopyTool,
-    prefixes: Mapping[OutputFile, str],
-    endpoint: str,
+    places: Sequence[Mapping[OutputFile, Place]],
     budget: Budget,
     clock: Clock,
     roots: Sequence[Path] = (),
     workers: int = 4,
     max_bytes: int = 0,
-    alternatives: Sequence[Alternative] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> OutputUpload:
     """Store a job's outputs, or none of them.
@@ -67,17 +51,13 @@ def put_outputs(
     ----------
     work
         The job's work directory, where the outputs lie.
-    prefixes
-        URL prefix for each file, from `destination`.
-    endpoint
-        ddmendpoint for the report.
+    places
+        Where each file goes; then where else, for what could not be stored
+        before. The report names the place that has the file.
     roots
         Further folders a link among the outputs may lead to.
     max_bytes
         Largest size of one file; 0 for no limit.
-    alternatives
-        Storages that get, in turn, what could not be stored before. The report
-        names the one that has the file.
     progress
         Called with a file's name, its bytes done and in all; a line in the log
         now and then by default.
@@ -87,28 +67,25 @@ def put_outputs(
         return OutputUpload((), failed)
 
     total = sum(path.stat().st_size for path in found.values())
-    tell = progress or ProgressLog("stage-out", files=len(files), total=total, clock=clock)
+    tell = Telling(progress, "stage-out", files=len(files), total=total, clock=clock)
 
-    def put(file: OutputFile, where: Alternative, part: Budget) -> FileReport:
-        url = file_url(where.prefixes[file], file.lfn)
+    def put(file: OutputFile, place: Place, part: Budget) -> tuple[Stored, str]:
         told = functools.partial(tell, file.lfn)
-        stored = where.tool.put(found[file], url, budget=part, progress=told)
-        return file_report(file, stored, guid=str(uuid.uuid4()), endpoint=where.endpoint)
+        return place.tool.put(found[file], place.url, budget=part, progress=told), place.endpoint
 
-    storages = (Alternative(tool, prefixes, endpoint), *alternatives)
     outcomes = in_turn(
         list(files),
         put,
-        [dict.fromkeys(where.prefixes, where) for where in storages],
+        places,
         name="stageout",
         workers=workers,
         budget=budget,
         clock=clock,
         late=ErrorCode.STAGEOUTTIMEOUT,
     )
-    reports = tuple(outcomes.done.values())
-    log.info("stored %d of %d outputs at %s", len(reports), len(files), endpoint)
-    return OutputUpload(reports, outcomes.failed)
+    reports = tuple(file_report(file, *where) for file, where in outcomes.done.items())
+    tell.over(len(reports))
+    return OutputUpload(reports, outcomes.failed, {file: where[0] for file, where in outcomes.done.items()})
 
 
 def _look(

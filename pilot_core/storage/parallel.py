@@ -16,7 +16,7 @@ from pilot_core.base.scope import Scope
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 
-__all__ = ["Outcomes", "each", "in_turn"]
+__all__ = ["Outcomes", "columns", "each", "in_turn"]
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +66,13 @@ def each(
         Code of what was not done in time.
     """
     run = _Run(items, call, late)
+    started, planned_s = clock.monotonic(), budget.left
     with Scope(name, join_s=_JOIN_S, clock=clock) as scope:
         for number in range(min(workers, len(items))):
             scope.spawn(str(number), run.work, budget, scope.stopping)
         while not run.over.is_set() and not budget.spent:
             clock.wait(run.over, min(_LOOK_S, budget.left))
-        return run.outcomes(budget)
+        return run.outcomes(_too_late(budget.name, clock.monotonic() - started, planned_s))
 
 
 def in_turn(
@@ -119,6 +120,14 @@ def in_turn(
         {item: done[item] for item in items if item in done},
         {item: failed[item] for item in items if item in failed and item not in done},
     )
+
+
+def columns(rows: Mapping[K, Sequence[P]]) -> list[dict[K, P]]:
+    """For `in_turn`: the first place of each item, then the second of those
+    that have one...
+    """
+    longest = max((len(places) for places in rows.values()), default=0)
+    return [{item: row[n] for item, row in rows.items() if n < len(row)} for n in range(longest)]
 
 
 def _at_place(call: Callable[[K, P, Budget], R], place: Mapping[K, P], budget: Budget, item: K) -> R:
@@ -179,9 +188,8 @@ class _Run(Generic[K, R]):
         if len(self._found.done) + len(self._found.failed) == len(self._items):
             self.over.set()
 
-    def outcomes(self, budget: Budget) -> Outcomes[K, R]:
-        """What is known, in the order of the items; the rest came too late."""
-        said = f"{budget.name}: the {budget.seconds:.0f} s for it were over"
+    def outcomes(self, said: str) -> Outcomes[K, R]:
+        """What is known, in the order of the items; `said` of the rest."""
         with self._lock:
             done = {item: self._found.done[item] for item in self._items if item in self._found.done}
             failed = {
@@ -190,3 +198,9 @@ class _Run(Generic[K, R]):
                 if item not in done
             }
         return Outcomes(done, failed)
+
+
+def _too_late(name: str, took_s: float, planned_s: float) -> str:
+    """Why an item was given up: the time was over, or a signal cut it short."""
+    said = f"{name}: given up after {took_s:.0f} s"
+    return said if took_s >= planned_s - _LOOK_S else f"{said} of {planned_s:.0f} s: the pilot had to hurry"

@@ -27,7 +27,7 @@ _LOOK_S = 0.5
 # Of what a program says; the end of it tells what went wrong.
 _SAID = 4000
 # Failures that another attempt meets again.
-_FINAL = frozenset({"full", "refused", "missing"})
+_FINAL = frozenset({"full", "refused", "missing", "taken"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ class Runner:
         Tells what a failure means, in the words of `attempt.direction`.
     environment
         `env` and its arguments, put before each program.
+    good
+        Exit codes of a good end.
     """
 
     tool: str
@@ -118,6 +120,7 @@ class Runner:
     put: bool
     kind: Callable[[Finished], str]
     environment: tuple[str, ...] = ()
+    good: tuple[int, ...] = (0,)
 
     def __call__(
         self,
@@ -132,7 +135,7 @@ class Runner:
                 ErrorCode.MIDDLEWAREIMPORTFAILURE,
             )
         done = run_program((*self.environment, *argv), budget=self.budget, feed=feed, drain=drain)
-        if done.code == 0:
+        if done.code in self.good:
             return done.said
         kind = self.kind(done)
         raise TransferFailed(

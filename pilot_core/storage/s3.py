@@ -9,6 +9,7 @@ import base64
 import contextlib
 import functools
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -23,12 +24,14 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, TransferFailed, again, insist
+from pilot_core.storage.attempt import POLICY, Insistent, TransferFailed, again
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
 from pilot_core.storage.source import FileSource
 
 __all__ = ["S3Tool"]
+
+log = logging.getLogger(__name__)
 
 # Smallest pieces of an upload in parts are 5 MiB, and it has at most 10 000:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -56,7 +59,7 @@ class _Object:
     key: str
 
 
-class S3Tool:
+class S3Tool(Insistent):
     """Stores and fetches objects with boto3.
 
     URLs are `https://<host>/<bucket>/<key>` (SLAC's log buckets),
@@ -69,6 +72,9 @@ class S3Tool:
 
     Parameters
     ----------
+    signed_s
+        Hand out presigned URLs that end after so many seconds, 7 days at
+        most; 0 for plain ones.
     profile
         PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for
         credentials.
@@ -83,6 +89,7 @@ class S3Tool:
     """
 
     name = "s3"
+    encodes = True
 
     def __init__(
         self,
@@ -90,14 +97,15 @@ class S3Tool:
         clock: Clock,
         profile: str = "",
         endpoint: str = "",
+        signed_s: int = 0,
         policy: RetryPolicy = POLICY,
         piece_bytes: int = _PIECE,
         stall_s: float = 60.0,
     ) -> None:
-        self._clock = clock
+        super().__init__(clock=clock, policy=policy)
         self._profile = profile
         self._endpoint = endpoint.rstrip("/")
-        self._policy = policy
+        self._signed_s = signed_s
         self._piece_bytes = piece_bytes
         self._stall_s = stall_s
         self._lock = threading.Lock()
@@ -110,12 +118,14 @@ class S3Tool:
         *,
         budget: Budget,
         content_type: str = "",
+        encoding: str = "",
         progress: Progress | None = None,
     ) -> Stored:
-        """See `CopyTool.put`. An object of that name is replaced in one step."""
+        """See `EncodingTool.put`. An object of that name is replaced at once."""
         place = _split(target, self._endpoint)
         ask = self._asker(place, f"upload of {source.name} to {target}", budget, put=True)
-        kind = {"ContentType": content_type} if content_type else {}
+        told = {"ContentType": content_type, "ContentEncoding": encoding}
+        kind = {key: value for key, value in told.items() if value}
 
         def once() -> Stored:
             with FileSource(source, budget=budget, progress=progress) as src:
@@ -123,9 +133,10 @@ class S3Tool:
                     _put_whole(ask, src, kind)
                 else:
                     self._put_pieces(ask, src, kind)
-                return Stored(target, self.public_url(target), src.size, src.sums.adler32)
+                url = ask.signed_url(self._signed_s) if self._signed_s else ""
+                return Stored(target, url or self.public_url(target), src.size, src.sums.adler32)
 
-        return self._insist(once, ask)
+        return self._insist(once, what=ask.what, put=ask.put, budget=budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -150,7 +161,7 @@ class S3Tool:
                 sink.commit()
             return Stored(source, self.public_url(source), size, sink.sums.adler32)
 
-        return self._insist(once, ask)
+        return self._insist(once, what=ask.what, put=ask.put, budget=budget)
 
     def public_url(self, target: str) -> str:
         """See `CopyTool.public_url`."""
@@ -200,11 +211,6 @@ class S3Tool:
         fail = functools.partial(kit.failed, what=what, put=put, clock=self._clock)
         return _Asker(self._clients, place, what, budget, fail, put)
 
-    def _insist(self, once: Callable[[], Stored], ask: "_Asker") -> Stored:
-        return insist(
-            once, what=ask.what, put=ask.put, policy=self._policy, clock=self._clock, budget=ask.budget
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
@@ -223,6 +229,16 @@ class _Asker:
             return getattr(client, method)(Bucket=self.place.bucket, Key=self.place.key, **options)
 
         return self.told(ask)
+
+    def signed_url(self, seconds: int) -> str:
+        """A URL that everybody may read from for so long; no request is sent."""
+        client = self.clients.get(self.place.endpoint, self.budget)
+        place = {"Bucket": self.place.bucket, "Key": self.place.key}
+        try:
+            return str(client.generate_presigned_url("get_object", place, ExpiresIn=seconds))
+        except Exception as err:  # noqa: BLE001 - a link is not worth an upload, whatever is raised
+            log.error("links are not signed: %s", self.fail(err).diag)
+            return ""
 
     def told(self, call: Callable[[], Any]) -> Any:
         """Foreign exceptions as ours."""

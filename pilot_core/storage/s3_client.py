@@ -104,6 +104,8 @@ class Clients:
         config = Config(
             connect_timeout=timeout_s,
             read_timeout=timeout_s,
+            # Also for presigned URLs, which the SDK signs in the old way else.
+            signature_version="s3v4",
             # Repeated by us, within the budget: the SDK's waits know of none.
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=16,

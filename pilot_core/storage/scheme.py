@@ -27,6 +27,7 @@ TOOLS: Mapping[str, str] = {
     "roots": "xrdcp",
     "xroot": "xrdcp",
     "xroots": "xrdcp",
+    "rucio": "rucio",
 }
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +11,7 @@ from pilot_core.base.budget import Budget
 from pilot_core.storage.checksum import Checksums
 from pilot_core.storage.contract import Progress
 
-__all__ = ["FileSink"]
+__all__ = ["FileSink", "beside"]
 
 
 class FileSink:
@@ -47,9 +48,7 @@ class FileSink:
         self._budget = budget
         self._total = total
         self._progress = progress
-        # A name of 255 bytes has no room for an addition.
-        fd, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
-        os.fchmod(fd, mode)
+        fd, name = _open_beside(target, mode)
         self._out = os.fdopen(fd, "wb")
         self.temporary: Path | None = Path(name)
 
@@ -105,3 +104,32 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def beside(target: Path, size: int = 0) -> Iterator[Path]:
+    """An empty temporary file in the target's folder, for a program to fill;
+    removed unless it was renamed.
+
+    Parameters
+    ----------
+    size
+        Bytes to come: room for them is asked for first. 0 if unknown.
+    """
+    fd, name = _open_beside(target, 0o644)
+    try:
+        with os.fdopen(fd, "wb") as out:
+            if size:
+                os.posix_fallocate(fd, 0, size)
+            out.truncate(0)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _open_beside(target: Path, mode: int) -> tuple[int, str]:
+    """Open a new file in the target's folder, under a name of its own."""
+    # A name of 255 bytes has no room for an addition.
+    fd, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.absolute().parent)
+    os.fchmod(fd, mode)
+    return fd, name

@@ -14,7 +14,7 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.checksum import BLOCK, Checksums
 from pilot_core.storage.contract import Progress
 
-__all__ = ["FileSource", "SourceChanged", "resolve_below"]
+__all__ = ["FileSource", "SourceChanged", "resolve_below", "summed"]
 
 
 class SourceChanged(StorageError):
@@ -145,6 +145,14 @@ class FileSource:
         done = self._sums.size
         if self._position <= done < self._position + len(data):
             self._sums.update(data[done - self._position :])
+
+
+def summed(path: Path, budget: Budget) -> tuple[int, str]:
+    """Size and adler32 of a regular file; raises as `FileSource` does."""
+    with FileSource(path, budget=budget) as src:
+        for _ in src:
+            pass
+        return src.size, src.sums.adler32
 
 
 def _open_regular(path: Path) -> int:

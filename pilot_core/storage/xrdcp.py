@@ -12,11 +12,9 @@ import uuid
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
-from pilot_core.base.clock import Clock
-from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, TransferFailed, direction, insist
+from pilot_core.storage.attempt import Insistent, TransferFailed, direction
 from pilot_core.storage.checksum import Checksums, matches
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.programs import Finished, Runner
@@ -43,17 +41,13 @@ _KINDS = {
 }
 
 
-class XrdcpTool:
+class XrdcpTool(Insistent):
     """Stores and fetches files of an XRootD server.
 
     Credentials are the programs' own: X509_USER_PROXY, BEARER_TOKEN_FILE...
     """
 
     name = "xrdcp"
-
-    def __init__(self, *, clock: Clock, policy: RetryPolicy = POLICY) -> None:
-        self._clock = clock
-        self._policy = policy
 
     def put(
         self,
@@ -83,7 +77,7 @@ class XrdcpTool:
                     raise
                 return Stored(target, "", src.size, src.sums.adler32)
 
-        return insist(once, what=run.what, put=True, policy=self._policy, clock=self._clock, budget=budget)
+        return self._insist(once, what=run.what, put=True, budget=budget)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -102,7 +96,7 @@ class XrdcpTool:
                 sink.commit()
             return Stored(source, "", size, sink.sums.adler32)
 
-        return insist(once, what=run.what, put=False, policy=self._policy, clock=self._clock, budget=budget)
+        return self._insist(once, what=run.what, put=False, budget=budget)
 
     def public_url(self, target: str) -> str:
         """Nowhere: browsers do not speak XRootD. Raises for what is no such

@@ -5,7 +5,8 @@
 # Wheels are made on the host, so the build itself needs only Debian's
 # packages. Versions of other people's packages are in constraints.txt beside
 # this file; `UPDATE=1` takes the newest and rewrites it. `TARGET=pilot-dockerd`
-# builds the variant with a Docker daemon.
+# builds the variant with a Docker daemon, `EXTRAS=kubernetes` the one whose
+# payloads are pods.
 set -eu
 cd "$(dirname "$0")/../.."
 tag=${1:-rubin-panda-pilot:local}
@@ -16,8 +17,15 @@ docker image inspect "$base" >/dev/null 2>&1 || scripts/images/debian.sh
 
 rm -rf build/wheels
 mkdir -p build/wheels/others build/wheels/ours
-if [ "${UPDATE:-0}" = 1 ]; then set --; else set -- --constraint "$constraints"; fi
-"$pip" wheel -qq --disable-pip-version-check --wheel-dir build/wheels/others "$@" .
+extras=${EXTRAS:-}
+# The file holds the versions of every variant's packages.
+if [ "${UPDATE:-0}" = 1 ]; then
+    extras=kubernetes
+    set --
+else
+    set -- --constraint "$constraints"
+fi
+"$pip" wheel -qq --disable-pip-version-check --wheel-dir build/wheels/others "$@" ".${extras:+[$extras]}"
 mv build/wheels/others/rubin_panda_pilot-*.whl build/wheels/ours/
 
 docker build --quiet --network host --target "${TARGET:-pilot}" --build-arg "BASE=$base" \

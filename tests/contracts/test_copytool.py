@@ -2,6 +2,7 @@
 servers.
 """
 
+import functools
 import os
 import random
 import resource
@@ -15,22 +16,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import requests
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import OutputFile
 from pilot_core.model.queue import Protocol, Queue, Storage
-from pilot_core.storage.contract import CopyTool
+from pilot_core.storage.contract import CopyTool, encodes
 from pilot_core.storage.destination import LOG_ACTIVITIES, destination
 from pilot_core.storage.gcs import GcsTool
 from pilot_core.storage.gfal import GfalTool
 from pilot_core.storage.https import HttpsTool
 from pilot_core.storage.local import LocalTool
 from pilot_core.storage.logs import LogUploader
+from pilot_core.storage.lsm import LsmTool
+from pilot_core.storage.pack import write_gzip
+from pilot_core.storage.rucio import RucioTool
 from pilot_core.storage.s3 import S3Tool
 from pilot_core.storage.xrdcp import XrdcpTool
-from tests.fakes import gcs, killed, s3
+from tests.fakes import gcs, killed, lsm, rucio, s3
 from tests.fakes.https_store import https_store
 from tests.fakes.pki import make_pki
 from tests.fakes.storage import PREFIX, FakeTool
@@ -38,17 +44,23 @@ from tests.fakes.xrootd import Xrootd, xrootd
 
 CLOCK = SystemClock()
 
+#: A name is for ever there.
+WRITE_ONCE = ("rucio", "lsm")
+
 
 @dataclass(frozen=True)
 class Place:
-    """A tool and a prefix for one test; `settings` make the same tool in a
-    child.
+    """A tool and a prefix for one test.
+
+    `settings` make the same tool in a child; `packs`: the storage gives packed
+    text to a browser as text.
     """
 
     tool: CopyTool
     prefix: str
     settings: dict[str, str] = field(default_factory=dict)
     trust: ssl.SSLContext | None = None
+    packs: bool = False
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +98,18 @@ def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         yield store.url, pki.ca
 
 
+@pytest.fixture(scope="session")
+def rse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rucio.RucioServer]:
+    with rucio.rucio_server(tmp_path_factory.mktemp("rucio")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with lsm.lsm(tmp_path_factory.mktemp("lsm")) as store:
+        yield store
+
+
 @pytest.fixture(
     params=[
         "fake",
@@ -96,6 +120,8 @@ def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         "https",
         pytest.param("xrdcp", marks=pytest.mark.xrootd),
         pytest.param("gfal", marks=pytest.mark.gfal),
+        pytest.param("rucio", marks=pytest.mark.rucio),
+        "lsm",
     ]
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
@@ -105,6 +131,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place(LocalTool(clock=CLOCK), f"file://{tmp_path}/storage/")
     if request.param == "gfal":
         return Place(GfalTool(clock=CLOCK), f"file://{tmp_path}/storage/")
+    if request.param == "rucio":
+        request.getfixturevalue("rse")
+        # Names are unique in a scope, not in a folder.
+        return Place(RucioTool(clock=CLOCK), f"rucio://{rucio.RSE}/{rucio.SCOPE}.{tmp_path.name}/")
+    if request.param == "lsm":
+        request.getfixturevalue("site")
+        return Place(LsmTool(clock=CLOCK), f"{lsm.URL}/logs/{tmp_path.name}/")
     if request.param == "https":
         store, ca = request.getfixturevalue("dav")
         prefix = f"{store.replace('https', 'davs')}/logs/{tmp_path.name}/"
@@ -116,9 +149,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "s3":
         settings = {"profile": s3.PROFILE}
         prefix = f"{request.getfixturevalue('moto')}/{s3.BUCKET}/logs/{tmp_path.name}/"
-        return Place(S3Tool(clock=CLOCK, **settings), prefix, settings)
+        return Place(S3Tool(clock=CLOCK, **settings), prefix, settings, packs=True)
     settings = {"endpoint": request.getfixturevalue("emulator" if request.param == "gs" else "testbench")}
-    return Place(GcsTool(clock=CLOCK, **settings), f"gs://{gcs.BUCKET}/logs/{tmp_path.name}/", settings)
+    prefix = f"gs://{gcs.BUCKET}/logs/{tmp_path.name}/"
+    # gcp-storage-emulator loses the encoding.
+    packs = request.param == "testbench"
+    return Place(GcsTool(clock=CLOCK, **settings), prefix, settings, packs=packs)
 
 
 def budget(seconds: float = 30.0) -> Budget:
@@ -136,12 +172,34 @@ def test_put_and_get_give_the_same_bytes(place: Place, tmp_path: Path, size: int
     stored = place.tool.put(source, f"{place.prefix}a.bin", budget=budget())
     assert stored.size == size
     assert stored.adler32 == f"{zlib.adler32(source.read_bytes()):08x}"
-    back = place.tool.get(stored.url, tmp_path / "back.bin", budget=budget())
+    back = place.tool.get(f"{place.prefix}a.bin", tmp_path / "back.bin", budget=budget())
     assert (tmp_path / "back.bin").read_bytes() == source.read_bytes()
     assert (back.size, back.adler32) == (stored.size, stored.adler32)
 
 
+def test_a_second_put_of_the_same_file_is_harmless(place: Place, tmp_path: Path) -> None:
+    source = make(tmp_path / "a.bin", 70_000)
+    first, second = (place.tool.put(source, f"{place.prefix}a.bin", budget=budget()) for _ in range(2))
+    assert first == second
+
+
+def test_where_names_are_for_ever_other_bytes_are_refused(place: Place, tmp_path: Path) -> None:
+    if place.tool.name not in WRITE_ONCE:
+        return
+    source, target = tmp_path / "a.bin", f"{place.prefix}a.bin"
+    source.write_bytes(b"first")
+    place.tool.put(source, target, budget=budget())
+    source.write_bytes(b"second")
+    with pytest.raises(StorageError) as caught:
+        place.tool.put(source, target, budget=budget())
+    assert caught.value.code is ErrorCode.FILEEXISTS
+    place.tool.get(target, tmp_path / "back", budget=budget())
+    assert (tmp_path / "back").read_bytes() == b"first"
+
+
 def test_a_second_put_replaces_the_first(place: Place, tmp_path: Path) -> None:
+    if place.tool.name in WRITE_ONCE:
+        return
     source = tmp_path / "pilotlog.txt"
     for text in ("start\n", "start\nend\n", "start\nend\n"):
         source.write_text(text)
@@ -162,6 +220,29 @@ def test_public_url_is_known_before_and_right_after(place: Place, tmp_path: Path
     with urllib.request.urlopen(expected, timeout=10, context=place.trust) as answer:
         assert answer.read() == source.read_bytes()
         assert answer.headers.get_content_type() == "text/plain" or place.tool.name == "local"
+
+
+def test_a_packed_text_is_the_text_to_a_browser(place: Place, tmp_path: Path) -> None:
+    if not place.packs:
+        return
+    assert encodes(place.tool)
+    if "emulator" in place.settings:
+        return
+    text = b"2026-01-01 INFO a line of a log\n" * 500_000
+    (tmp_path / "text").write_bytes(text)
+    source = write_gzip(tmp_path / "text", tmp_path / "payload.stderr", budget=budget())
+    stored = place.tool.put(
+        source,
+        f"{place.prefix}payload.stderr",
+        budget=budget(),
+        content_type="text/plain; charset=utf-8",
+        encoding="gzip",
+    )
+    packed = source.read_bytes()
+    assert (stored.size, stored.adler32) == (len(packed), f"{zlib.adler32(packed):08x}")
+    answer = requests.get(stored.public_url, headers={"Accept-Encoding": "gzip"}, timeout=20)
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.content == text
 
 
 def test_a_missing_source_is_said(place: Place, tmp_path: Path) -> None:
@@ -240,8 +321,8 @@ def test_a_full_disk_is_said(place: Place, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deadly", ["somewhere", "all sent"])
 def test_a_killed_upload_shows_the_old_file_or_the_new(place: Place, tmp_path: Path, deadly: str) -> None:
-    if place.tool.name in ("fake", "gfal"):
-        return  # the one has no process of its own, the other tells its progress at the end
+    if place.tool.name in ("fake", "gfal", *WRITE_ONCE):
+        return  # has no process of its own, or tells its progress at the end
     target = f"{place.prefix}payload.stderr"
     old, new = make(tmp_path / "old", 1000), make(tmp_path / "new", 9 * 1024 * 1024 + 17)
     place.tool.put(old, target, budget=budget())
@@ -258,6 +339,29 @@ def test_a_killed_upload_shows_the_old_file_or_the_new(place: Place, tmp_path: P
     assert (tmp_path / "back").read_bytes() == new.read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_thirty_killed_uploads_leave_no_truncated_file(place: Place, tmp_path: Path) -> None:
+    if place.tool.name in ("fake", "gfal", *WRITE_ONCE):
+        return
+    target = f"{place.prefix}payload.stderr"
+    files = [make(tmp_path / f"life{n}", 9 * 1024 * 1024 + n) for n in range(3)]
+    whole = [path.read_bytes() for path in files]
+    upload = functools.partial(killed.upload_for, place.tool.name, place.settings)
+    longest = upload(files[0], target, 60.0)
+    ended = 0
+    for n in range(30):
+        moment = random.uniform(0.0, longest)
+        ended += upload(files[n % 3], target, moment) < moment
+        place.tool.get(target, tmp_path / "back", budget=budget())
+        assert (tmp_path / "back").read_bytes() in whole, f"killed after {moment:.3f} of {longest:.3f} s"
+    assert ended < 30
+    # The next life repeats it.
+    place.tool.put(files[1], target, budget=budget())
+    place.tool.get(target, tmp_path / "back", budget=budget())
+    assert (tmp_path / "back").read_bytes() == whole[1]
+
+
 @pytest.mark.gcs
 def test_the_logs_of_a_rubin_job_are_readable_where_the_monitor_looks(emulator: str, tmp_path: Path) -> None:
     queue = Queue(
@@ -271,7 +375,7 @@ def test_the_logs_of_a_rubin_job_are_readable_where_the_monitor_looks(emulator: 
         queue,
         Storage("GKE-LSST_LOGS", protocols={"write_lan": (bucket,)}),
         activities=LOG_ACTIVITIES,
-        dataset="PandaJob_#{pandaid}/",
+        file=OutputFile("log.tgz", dataset="PandaJob_#{pandaid}/"),
         panda_id=61234567,
         available=("gs",),
         own_folder=True,

@@ -21,6 +21,7 @@ from pilot_core.info.cric import CricInformation
 from pilot_core.info.fetch import HttpFetch
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.queue import Protocol, Queue, Storage
+from tests.fakes.drip import DRIPS, dripping
 from tests.fakes.info import FakeInformation
 
 CLOCK = SystemClock()
@@ -246,3 +247,14 @@ def test_a_server_that_never_answers_costs_no_more_than_the_budget(tmp_path: Pat
         with pytest.raises(SetupError, match="127"):
             found.queue("TEST_QUEUE", budget=budget(0.6))
         assert CLOCK.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_server_that_answers_byte_by_byte_costs_no_more_than_the_budget(tmp_path: Path, drip: str) -> None:
+    with dripping(DRIPS[drip]) as url:
+        config = InfoConfig(folder=tmp_path, cric_url=url)
+        found = CricInformation(config, clock=CLOCK, fetch=HttpFetch(clock=CLOCK), policy=FAST)
+        started = CLOCK.monotonic()
+        with pytest.raises(SetupError, match="not done after"):
+            found.queue("TEST_QUEUE", budget=budget(0.6))
+        assert CLOCK.monotonic() - started < 3.0

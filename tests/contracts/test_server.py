@@ -18,6 +18,7 @@ from pilot_core.local.store import Store
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import CommandKind, FileReport, JobReport, JobState, Node, Reply, WorkerState
 from pilot_core.model.sample import Usage
+from pilot_core.server.auth import Credential
 from pilot_core.server.client import PandaServer
 from pilot_core.server.contract import JobRequest, Server
 from tests.fakes.pki import Pki, make_pki
@@ -62,6 +63,7 @@ class World:
     store: Store
     clock: SkippingClock
     panda: LocalPanda | None = None
+    credential: str = ""
 
     def submit(self, **more: object) -> int:
         return self.store.submit({**DEFINITION, **more})
@@ -110,8 +112,10 @@ WORLDS = (
     "v1 http",
     "legacy http",
     "auto http",
+    "v1 https x509",
     "legacy https x509",
     "v1 https token",
+    "legacy https token",
 )
 
 
@@ -129,18 +133,25 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     with LocalPanda(
         tmp_path / "panda", tls=pki.tls if pki else None, require_auth=https, adder_delay_s=3_600
     ) as panda:
-        token = tmp_path / "token"
-        token.write_text(panda.issue_token() + "\n")
+        token, proxy = tmp_path / "token", tmp_path / "x509up"
+        token.write_text(panda.issue_token(seconds=100) + "\n")
+        key = tmp_path / "key"
+        key.write_text("local-token-key")
+        if pki:
+            proxy.write_bytes(pki.proxy.read_bytes())
+            (panda.folder / "proxy.pem").write_bytes(pki.fresh.read_bytes())
         config = ServerConfig(
             panda.url,
             api=words[0],
-            proxy_file=pki.proxy if pki and "x509" in words else None,
+            proxy_file=proxy if "x509" in words else None,
             token_file=token if "token" in words else None,
             token_origin="Rubin.pilot",
+            token_key_file=key,
+            spare_folder=tmp_path,
             ca_file=pki.ca if pki else None,
         )
         server = PandaServer(config, clock=clock, harvester_id="Rubin", worker_id=17)
-        yield World(server, panda.store, clock, panda)
+        yield World(server, panda.store, clock, panda, words[-1])
         server.close()
 
 
@@ -300,6 +311,19 @@ def test_a_worker_log_is_stored_once(world: World, tmp_path: Path) -> None:
         assert (world.panda.folder / "cache" / path.name).read_bytes() == content
     with pytest.raises(ServerRefused, match="cannot overwrite"):
         upload()
+
+
+@pytest.mark.parametrize("world", WORLDS[1:], indirect=True)
+def test_a_credential_is_renewed_and_used(world: World) -> None:
+    assert isinstance(world.server, PandaServer)
+    before = world.server.lifetimes()
+    for credential, left in before.items():
+        assert world.server.renew(credential, budget=world.budget(), stop=threading.Event())
+        assert world.server.lifetimes()[credential] > left + 3_000
+    assert set(before) == {
+        "http": set(), "x509": {Credential.PROXY}, "token": {Credential.TOKEN}
+    }[world.credential]  # fmt: skip
+    assert world.acquire() is None
 
 
 def test_a_missing_worker_log_is_named(world: World, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@ injects.
 
 Runs where STORAGE_TESTBENCH names its URL:
 
-    git clone https://github.com/googleapis/storage-testbench && cd
-    storage-testbench
-    python -m venv venv && venv/bin/pip install .
-    venv/bin/gunicorn --bind=127.0.0.1:9000 --threads=10 "testbench:run()"
+    git clone https://github.com/googleapis/storage-testbench
+    cd storage-testbench
+    python3 -m venv venv && venv/bin/pip install .
+    venv/bin/gunicorn --bind=127.0.0.1:9000 --threads=10 "testbench:run()" &
+    cd .../rubin-panda-pilot
+    STORAGE_TESTBENCH=http://127.0.0.1:9000 make test TESTS=tests/contracts
 """
 
 import json
@@ -66,6 +68,7 @@ INSERT = [
     ("return-reset-connection",),
     ("return-503-after-1024K",),
     ("return-503-after-1024K", "return-503-after-3072K"),
+    ("stall-for-8s-after-1024K",),
 ]
 
 
@@ -81,7 +84,15 @@ def test_an_upload_survives(testbench: str, tmp_path: Path, faults: tuple[str, .
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
-@pytest.mark.parametrize("fault", ["return-503", "return-broken-stream", "return-broken-stream-after-1024K"])
+DOWNLOAD = [
+    "return-503",
+    "return-broken-stream",
+    "return-broken-stream-after-1024K",
+    "stall-for-8s-after-1024K",
+]
+
+
+@pytest.mark.parametrize("fault", DOWNLOAD)
 def test_a_download_survives(testbench: str, tmp_path: Path, fault: str) -> None:
     source = tmp_path / "payload.stderr"
     source.write_bytes(os.urandom(LARGE))

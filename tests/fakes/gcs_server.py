@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
 
+from tests.fakes.serve import http_server
+
 
 @dataclass
 class Fault:
@@ -197,15 +199,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def gcs_server() -> Iterator[GcsServer]:
     """Serve on loopback while the block lasts."""
     state = GcsServer()
-    handler = type("Handler", (_Handler,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield state
-        finally:
-            state.over.set()
-            server.shutdown()
-            thread.join(5)
+    with http_server(_Handler, state):
+        yield state

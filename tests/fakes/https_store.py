@@ -5,13 +5,14 @@ told.
 import contextlib
 import http.server
 import socket
-import ssl
 import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from tests.fakes.serve import http_server
 
 
 @dataclass
@@ -160,24 +161,5 @@ def https_store(certificate: Path | None = None, key: Path | None = None) -> Ite
     given.
     """
     state = HttpsStore()
-    handler = type("Handler", (_Handler,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-            # The handshake in the connection's thread: a client may hang up in
-            # it.
-            server.socket = context.wrap_socket(
-                server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        scheme = "http" if certificate is None else "https"
-        state.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield state
-        finally:
-            state.over.set()
-            server.shutdown()
-            thread.join(5)
+    with http_server(_Handler, state, certificate=certificate, key=key):
+        yield state

@@ -18,17 +18,23 @@ __all__ = ["Pki", "make_pki"]
 @dataclass(frozen=True)
 class Pki:
     """A CA, a server's certificate for 127.0.0.1, a pilot's and a user's
-    proxy.
+    proxy; and the pilot's proxies of tomorrow and of yesterday.
     """
 
     ca: Path
     tls: TlsFiles
     proxy: Path
     stranger: Path
+    fresh: Path
+    expired: Path
 
 
 def _certificate(
-    name: str, issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None, *, server: bool = False
+    name: str,
+    issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None,
+    *,
+    server: bool = False,
+    hours: float = 12.0,
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -40,7 +46,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=12))
+        .not_valid_after(now + datetime.timedelta(hours=hours))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if server:
@@ -87,13 +93,23 @@ def make_pki(folder: Path) -> Pki:
     """Files of a fresh authority in `folder`."""
     ca, ca_key = _certificate("Test CA", None)
     issuer = (ca.subject, ca_key)
-    paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key", "proxy", "stranger")}
+    paths = {
+        name: folder / f"{name}.pem"
+        for name in ("ca", "cert", "key", "proxy", "stranger", "fresh", "expired")
+    }
     paths["ca"].write_bytes(_pem(ca, ca_key)[0])
     cert, key = _pem(*_certificate("127.0.0.1", issuer, server=True))
     paths["cert"].write_bytes(cert)
     paths["key"].write_bytes(key)
     paths["proxy"].write_bytes(_proxy(*_certificate("Robot Pilot", issuer)))
     paths["stranger"].write_bytes(_proxy(*_certificate("Plain User", issuer)))
+    paths["fresh"].write_bytes(_proxy(*_certificate("Robot Pilot", issuer, hours=96.0)))
+    paths["expired"].write_bytes(_proxy(*_certificate("Robot Pilot", issuer, hours=-0.5)))
     return Pki(
-        paths["ca"], TlsFiles(paths["cert"], paths["key"], paths["ca"]), paths["proxy"], paths["stranger"]
+        ca=paths["ca"],
+        tls=TlsFiles(paths["cert"], paths["key"], paths["ca"]),
+        proxy=paths["proxy"],
+        stranger=paths["stranger"],
+        fresh=paths["fresh"],
+        expired=paths["expired"],
     )

@@ -5,11 +5,9 @@ told.
 import contextlib
 import http.server
 import os
-import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,23 +15,13 @@ from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.fakes.gcs import free_port
+from tests.fakes.serve import answers, free_port, http_server, program
 
 AVAILABLE = find_spec("moto") is not None
 BUCKET = "rubin-usdf-panda-logs"
 PROFILE = "pilot-test"
 
 CREDENTIALS = f"[{PROFILE}]\naws_access_key_id = test\naws_secret_access_key = testing-testing\n"
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
 
 
 def make_bucket(url: str, name: str = BUCKET) -> None:
@@ -45,32 +33,16 @@ def make_bucket(url: str, name: str = BUCKET) -> None:
 
 
 @contextlib.contextmanager
-def moto(folder: Path, *, start_s: float = 30.0) -> Iterator[str]:
+def moto(folder: Path) -> Iterator[str]:
     """Run moto's server with one empty bucket while the block lasts; yields
     its URL.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    said = folder / "moto.log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (
-        said.open("wb") as out,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder) as process,
-    ):
-        try:
-            end = time.monotonic() + start_s
-            while not _answers(f"{url}/moto-api/"):
-                assert process.poll() is None, f"moto ended: {said.read_text()}"
-                assert time.monotonic() < end, f"moto does not answer: {said.read_text()}"
-                time.sleep(0.05)
-            make_bucket(url)
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with program(command, folder, ready=lambda: answers(f"{url}/moto-api/")):
+        make_bucket(url)
+        yield url
 
 
 @contextlib.contextmanager
@@ -149,15 +121,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def failing_s3(*refusals: Refusal, hang: bool = False) -> Iterator[FailingS3]:
     """Serve on loopback while the block lasts."""
     state = FailingS3(refusals=list(refusals), hang=hang)
-    handler = type("Handler", (_Handler,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield state
-        finally:
-            state.over.set()
-            server.shutdown()
-            thread.join(5)
+    with http_server(_Handler, state):
+        yield state

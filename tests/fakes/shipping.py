@@ -4,6 +4,7 @@ import functools
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
@@ -47,6 +48,8 @@ class Rig:
         Where the records go.
     disk
         Where the files are.
+    names
+        What the shipper looks at; the payload writes to the first of them.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Rig:
         folder: Path,
         sink: MemorySink,
         *,
+        names: Sequence[str] = ("payload-log.json",),
         memory_bytes: int = 1 << 20,
         line_bytes: int = 1 << 20,
         redactor: Redactor | None = None,
         disk: WriterDisk | None = None,
     ) -> None:
-        self.path = folder / "payload-log.json"
+        self.paths = [folder / name for name in names]
+        self.path = self.paths[0]
         self.positions = folder / "positions.json"
         self.sink = sink
         self.disk: WriterDisk = disk or RealDisk()
@@ -115,7 +120,7 @@ class Rig:
 
     def _start(self) -> LogShipper:
         return LogShipper(
-            [self.path],
+            self.paths,
             self.maker,
             self.sink,
             checkpoint=self.positions,

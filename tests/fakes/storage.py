@@ -20,8 +20,8 @@ class FakeTool:
 
     Attributes
     ----------
-    types
-        URL -> content type of the last `put`.
+    types, encodings
+        URL -> content type and encoding of the last `put`.
     order
         URLs in the order in which their `put` began.
     fail
@@ -33,10 +33,12 @@ class FakeTool:
     """
 
     name = "fake"
+    encodes = True
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.types: dict[str, str] = {}
+        self.encodings: dict[str, str] = {}
         self.order: list[str] = []
         self.fail: dict[str, StorageError] = {}
         self.hold: set[str] = set()
@@ -52,6 +54,7 @@ class FakeTool:
         *,
         budget: Budget,
         content_type: str = "",
+        encoding: str = "",
         progress: Progress | None = None,
     ) -> Stored:
         self._check(target, ErrorCode.STAGEOUTTIMEOUT, budget)
@@ -69,6 +72,7 @@ class FakeTool:
         with self._lock:
             self.objects[target] = data
             self.types[target] = content_type
+            self.encodings[target] = encoding
         return Stored(target, self.public_url(target), len(data), src.sums.adler32)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:

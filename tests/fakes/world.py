@@ -79,9 +79,10 @@ class Twist:
         `Contract.method`, or `Contract.method:detail`.
     do
         A key of `World.deeds`: fail, refuse, kill, command, signal, drain,
-        wait, break.
+        queue, file, wait, break.
     value
-        Text of a command, number of a signal, seconds of a wait.
+        Text of a command, number of a signal, fields of the queue that change,
+        name of a file that appears, seconds of a wait.
     after, times
         Lets so many moments pass first, then happens so often; 0 for always.
     """
@@ -171,6 +172,8 @@ class World:
             "command": lambda _, t: [self.server.store.set_command(i, t.value) for i in self.ids],
             "signal": lambda _, t: self._inbox.put(Signal(int(t.value))),
             "drain": lambda _, __: self._inbox.put(Drain()),
+            "queue": lambda _, t: self.information.change(t.value),
+            "file": lambda _, t: (self.home / t.value).touch(),
             "wait": lambda _, t: self.clock.wait(threading.Event(), float(t.value)),
         }
 
@@ -268,8 +271,8 @@ def _config(folder: Path, settings: Mapping[str, Mapping[str, Any]], base_urls: 
         monitor=MonitorConfig(sample_s=60.0, free_mb=1),
     )
     parts = {name: replace(getattr(config, name), **values) for name, values in settings.items()}
-    if "push_file" in settings.get("jobs", {}):
-        parts["jobs"] = replace(parts["jobs"], push_file=home / settings["jobs"]["push_file"])
+    for name in {"push_file", "drain_file"} & set(settings.get("jobs", {})):
+        parts["jobs"] = replace(parts["jobs"], **{name: home / settings["jobs"][name]})
     return replace(config, **parts)
 
 
@@ -329,7 +332,7 @@ class PilotInWorld(Pilot):
 
 def _engines(world: World) -> Engines:
     """The real choice of engines, with the world's for Docker and for scripts."""
-    engines = Engines(world.config.payload, world.clock)
+    engines = Engines(world.config.payload, world.clock, world.config.kubernetes)
     engines._process = FakeEngine(clock=world.clock)  # type: ignore[assignment]
     engines._docker = world.engine  # type: ignore[assignment]
     engines._beside = world.engine
@@ -400,6 +403,10 @@ class WorldInformation(FakeInformation):
     def queue(self, name: str, *, budget: Budget) -> Queue:
         self._world.happen("Information.queue", name)
         return super().queue(name, budget=budget)
+
+    def change(self, fields: Mapping[str, Any]) -> None:
+        """From now on the queue is another one."""
+        self.queues = {name: replace(queue, **fields) for name, queue in self.queues.items()}
 
     def storage(self, name: str, *, budget: Budget) -> Storage:
         self._world.happen("Information.storage", name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fakes.gcs import free_port
+from tests.fakes.serve import free_port
 
 CONFIG = """\
 xrd.port {port}

@@ -21,15 +21,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 #: CPU seconds that the payload burns: its own limit ends each loop.
 BURNED_S = 12
 
-#: What the docker client itself maps, most of it its own program.
-CLIENT_KB = 40_000
-
-#: The awk holds 200 MB while the loop burns. The last second is quiet: what is
-#: used after the pilot's last look at a container dies with the container.
+#: The awk holds 200 MB while the loop burns, up to the very end.
 SCRIPT = (
     """busybox awk 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i;"""
     """ while (1) system("sleep 1")}' & """
-    f"(ulimit -t {BURNED_S}; while :; do :; done); sleep 2; kill $!; exit 0"
+    f"(ulimit -t {BURNED_S}; while :; do :; done); exit 0"
 )
 
 
@@ -83,7 +79,8 @@ def test_final_report_agrees_with_the_kernel(
 ) -> None:
     home, kernel = tmp_path / "home", Kernel()
     job, name = submit(panda, home)
-    with start_pilot(panda, home, "--sample-interval", "1") as pilot:
+    # Few samples, as in the field: what counts is what is read at the end.
+    with start_pilot(panda, home, "--sample-interval", "5") as pilot:
         while pilot.process.poll() is None:
             kernel.look(name())
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -93,11 +90,9 @@ def test_final_report_agrees_with_the_kernel(
     assert final["job_status"] == "finished", pilot.text()
     told = {key: float(str(final[key])) for key in ("cpu_consumption_time", "max_rss", "max_pss")}
     sys.stdout.write(f"\ntold: {told}, kernel: {kernel.cpu_s:.2f} s, {kernel.rss_kb} kB\n")
+    # Our own looks miss up to 0.3 s of the end.
     assert kernel.cpu_s == pytest.approx(BURNED_S, rel=0.1)
-    assert told["cpu_consumption_time"] == pytest.approx(kernel.cpu_s, rel=0.05)
+    assert told["cpu_consumption_time"] == pytest.approx(max(kernel.cpu_s, BURNED_S), rel=0.05)
     assert kernel.rss_kb > 180_000
-    # `docker run` is a process of the payload, too, and not in the container's
-    # cgroup.
-    client_kb = CLIENT_KB if submit is inner_job else 0
     for key in ("max_rss", "max_pss"):
-        assert 0.95 * kernel.rss_kb <= told[key] <= 1.05 * kernel.rss_kb + client_kb
+        assert told[key] == pytest.approx(kernel.rss_kb, rel=0.05)

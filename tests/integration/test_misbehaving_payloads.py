@@ -14,6 +14,9 @@ from typing import Any
 import docker
 import pytest
 
+from container.docker_engine import DockerEngine
+from container.process_engine import ProcessEngine
+from pilot_core.base.clock import SystemClock
 from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
 from tests.fakes.images import busybox_image
@@ -27,6 +30,18 @@ QUEUE = "STRICT"
 HOLD = (
     """busybox awk 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i;"""
     """ while (1) system("sleep 1")}'"""
+)
+
+
+FORK_10000 = "i=0; while [ $i -lt 10000 ]; do sleep 600 & i=$((i+1)); done; wait"
+
+#: As `:(){ :|:& };:`, with a name that every shell takes. Not without a limit:
+#: in a container the group's own file says that there is one, beside the pilot
+#: the group's name.
+FORK_BOMB = (
+    'grep -q ":/.*container-" /proc/self/cgroup || '
+    'cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null | grep -q "^[0-9]" || exit 99; '
+    "bomb() { bomb | bomb & }; bomb; sleep 600"
 )
 
 
@@ -100,8 +115,7 @@ CASES = (
         ini="looping_limit_default: 12",
     ),
     Case(
-        # 5 GB of 2 GiB are 5 MB of 2 MiB here; `test_a_gigabyte` prints in
-        # earnest.
+        # 5 GB of 2 GiB are 5 MB of 2 MiB here.
         "floods stderr",
         "yes 'a line of nonsense' | head -c 5000000 >&2; sleep 600",
         1106,
@@ -109,19 +123,52 @@ CASES = (
         ini="local_size_limit_stdout: 2048",
     ),
     Case(
-        "forks in a container",
-        "i=0; while [ $i -lt 400 ]; do sleep 600 & i=$((i+1)); done; wait",
+        "forks ten thousand in a container",
+        FORK_10000,
         1344,
-        ("payload runs 40", "processes, limit 300 of the pilot"),
-        options=("--max-processes", "300"),
+        ("payload runs 1000", "processes, limit 9990 of the pilot"),
+        options=("--max-processes", "9990"),
     ),
     Case(
-        "forks beside the pilot",
-        "i=0; while [ $i -lt 400 ]; do sleep 600 & i=$((i+1)); done; wait",
+        "forks ten thousand beside the pilot",
+        FORK_10000,
         1344,
-        ("payload runs 4", "processes, limit 300 of the pilot"),
+        ("payload runs 1000", "processes, limit 9990 of the pilot"),
         image=False,
-        options=("--max-processes", "300"),
+        options=("--max-processes", "9990"),
+    ),
+    Case(
+        # Faster than anybody looks: the shell gives up at once.
+        "is refused a fork",
+        "i=0; while [ $i -lt 100 ]; do sleep 600 & i=$((i+1)); done; wait",
+        1344,
+        ("reached its limit of 40 processes and threads", "more were refused"),
+        options=("--max-processes", "20"),
+    ),
+    Case(
+        "is refused a fork in an inner container",
+        "docker run --rm --network host {image} sh -c"
+        " '(i=0; while [ $i -lt 100 ]; do sleep 600 & i=$((i+1)); done; wait); sleep 600'",
+        1344,
+        ("processes and threads, limit 80 of the pilot, ", " more were refused"),
+        image=False,
+        options=("--max-processes", "40"),
+    ),
+    *(
+        # Seen at its limit, or half way to it.
+        Case(
+            f"fork bomb {where}",
+            script,
+            1344,
+            ("payload runs", "processes", ", limit ", "00 of the pilot"),
+            image=image,
+            options=("--max-processes", "200"),
+        )
+        for where, script, image in (
+            ("in a container", FORK_BOMB, True),
+            ("beside the pilot", FORK_BOMB, False),
+            ("in an inner container", f"docker run --rm --network host {{image}} sh -c '{FORK_BOMB}'", False),
+        )
     ),
 )
 
@@ -151,6 +198,17 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], timeout=10, check=True)
 
 
+def left_behind(job: int) -> list[str]:
+    """What there is of a job on this node."""
+    labels = {"org.panda.pilot.job": str(job)}
+    clock = SystemClock()
+    found: list[str] = []
+    for engine in (ProcessEngine(clock=clock), DockerEngine(clock=clock)):
+        found += [leftover.name for leftover in engine.leftovers(labels)]
+        engine.close()
+    return found
+
+
 def submit(panda: LocalPanda, script: str, *, image: str) -> int:
     # Modest wishes: a server gives no job to a node that is too small for it.
     common: dict[str, Any] = {"queue": QUEUE, "maxDiskCount": 1, "minRamCount": 10}
@@ -164,7 +222,8 @@ def submit(panda: LocalPanda, script: str, *, image: str) -> int:
 def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path, case: Case) -> None:
     panda.cric.add_queue(QUEUE, timefloor=600, **case.queue)
     image = busybox_image() if case.image else ""
-    bad, good = submit(panda, case.script, image=image), submit(panda, "echo fine", image=image)
+    script = case.script.replace("{image}", busybox_image())
+    bad, good = submit(panda, script, image=image), submit(panda, "echo fine", image=image)
     disk = tmp_path / "disk"
     ini = tmp_path / "extra.cfg"
     ini.write_text(f"[Pilot]\n{case.ini}\n")
@@ -174,13 +233,14 @@ def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path
         small_disk(disk, case.disk_mb),
         start_pilot(panda, disk / "home", *options, *case.options, queue=QUEUE, environment=environment) as p,
     ):
-        assert p.wait(90) == 0, p.text()
+        assert p.wait(150) == 0, p.text()
         text = p.text()
     row = panda.store.job(bad)
     code, diag = row.pilot_error
     assert (row.status, code) == ("failed", case.code), (diag, text)
     for words in case.words:
         assert words in diag
+    assert left_behind(bad) == []
     assert panda.store.job(good).status == "finished", text
     assert (panda.folder / "logs" / QUEUE / f"PandaJob_{good}" / "payload.stdout").read_text() == "fine\n"
 

@@ -201,7 +201,8 @@ def _works_in(process: Path, home: Path) -> bool:
 
 def test_a_final_report_survives_an_outage(panda: LocalPanda, tmp_path: Path) -> None:
     job = submit(panda, "sleep 2")
-    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+    # With less than ten minutes for it, the repeats come fast.
+    with start_pilot(panda, tmp_path / "home", *PROCESS, "--final-timeout", "60") as pilot:
         panda.store.wait_status(job, "running", 20)
         panda.faults.add(Fault(call="update_job", kind=FaultKind.STATUS, status=503, count=4))
         assert pilot.wait(60) == 0

@@ -114,3 +114,66 @@ def test_a_wrong_checksum_fails_the_job_before_the_payload(panda: LocalPanda, tm
     assert code == 1171, diag
     assert "one.dat" in diag
     assert not (tmp_path / "home" / f"PanDA_Pilot-{job}" / "payload.stdout").exists()
+
+
+def folder_storage(panda: LocalPanda, name: str, folder: Path, **more: object) -> None:
+    protocol = [{"id": 9, "endpoint": "file://", "path": str(folder), "flavour": "FILE"}]
+    activities = ("pr", "pw", "read_lan", "write_lan")
+    panda.cric.add_storage(name, arprotocols=dict.fromkeys(activities, protocol), **more)
+
+
+def test_a_deterministic_storage_gets_the_tarball_and_no_single_logs(
+    panda: LocalPanda, tmp_path: Path
+) -> None:
+    folder_storage(panda, "DISK", tmp_path / "disk", is_deterministic=True)
+    panda.cric.add_queue("LOCAL", astorages={"write_lan": ["DISK"]})
+    job = submit(panda, "echo content > a.dat", scopeLog="test", **outputs(["a.dat"]))
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait() == 0
+    row = panda.store.job(job)
+    assert row.status == "finished", (row.pilot_error, row.ddm_error, pilot.text()[-3000:])
+    report = json.loads(row.report)
+    # md5("test:a.dat") and md5("test:log.tgz").
+    surls = {name: entry["surl"].removeprefix(str(tmp_path)) for name, entry in report.items()}
+    assert surls == {"a.dat": "/disk/test/ac/85/a.dat", "log.tgz": "/disk/test/d6/1b/log.tgz"}
+    for entry in report.values():
+        assert Path(entry["surl"]).stat().st_size == entry["fsize"]
+    assert sorted(path.name for path in (tmp_path / "disk").rglob("*.*")) == ["a.dat", "log.tgz"]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_another_storage_takes_an_output_where_that_is_allowed(
+    panda: LocalPanda, tmp_path: Path, allowed: bool
+) -> None:
+    (tmp_path / "broken").write_text("no folder")
+    folder_storage(panda, "BROKEN", tmp_path / "broken")
+    panda.cric.add_queue(
+        "LOCAL",
+        astorages={"pl": ["LOCAL_LOGS"], "write_lan": ["BROKEN", "LOCAL_LOGS"]},
+        params={"allow_altstageout": allowed},
+    )
+    job = submit(panda, "echo content > a.dat", **outputs(["a.dat"]))
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait() == 0
+    row = panda.store.job(job)
+    if not allowed:
+        assert (row.status, row.pilot_error[0]) == ("failed", 1137)
+        return
+    assert row.status == "finished", (row.pilot_error, row.ddm_error, pilot.text()[-3000:])
+    report = json.loads(row.report)
+    assert report["a.dat"]["endpoint"] == "LOCAL_LOGS"
+    assert Path(report["a.dat"]["surl"].removeprefix("file:")).read_text() == "content\n"
+
+
+def test_an_input_is_fetched_from_the_storage_that_has_it(panda: LocalPanda, tmp_path: Path) -> None:
+    folder_storage(panda, "EMPTY", tmp_path / "empty")
+    panda.cric.add_queue(
+        "LOCAL", astorages={"pr": ["EMPTY", "LOCAL_LOGS"], "pl": ["LOCAL_LOGS"], "pw": ["LOCAL_LOGS"]}
+    )
+    inputs = store_inputs(panda, ["one.dat"])
+    job = submit(panda, "cat one.dat", **{**inputs, "ddmEndPointIn": "NULL"})
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait() == 0
+    row = panda.store.job(job)
+    stdout = tmp_path / "home" / f"PanDA_Pilot-{job}" / "payload.stdout"
+    assert stdout.read_text() == "content of one.dat", (row.pilot_error, pilot.text()[-3000:])

@@ -13,12 +13,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from container.docker_engine import DockerEngine
 from container.errors import Cancelled, ImageError, ImageNotFound
+from container.reaper import Owner
 from container.spec import PullProgress
 from pilot_core.base.clock import SystemClock
 
@@ -162,6 +164,28 @@ def test_a_pull_with_progress_and_none_the_second_time(registry: Registry, engin
     seen.clear()
     engine.ensure_image(registry.image, timeout_s=30, on_progress=seen.append, cancelled=never)
     assert not seen
+
+
+def test_an_image_store_above_its_limit_loses_what_pilots_pulled(
+    registry: Registry, engine: DockerEngine, tmp_path: Path
+) -> None:
+    never, other = threading.Event(), Registry()
+    try:
+        with Owner(tmp_path) as owner:
+            engine.limit_images(owner, 1)
+            for image in (registry.image, other.image):
+                engine.ensure_image(image, timeout_s=30, on_progress=print, cancelled=never)
+            there = subprocess.run(
+                ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
+                capture_output=True,
+                timeout=20,
+                check=True,
+                text=True,
+            ).stdout.split()
+    finally:
+        other.close()
+    assert other.image in there
+    assert registry.image not in there
 
 
 def test_an_image_that_is_not_there(registry: Registry, engine: DockerEngine) -> None:

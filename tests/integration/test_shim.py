@@ -150,10 +150,12 @@ def test_no_init_where_it_may_not_be_safe(recorder: Path, word: str) -> None:
 def test_limits_and_cidfile_are_added_when_asked_for(recorder: Path, tmp_path: Path) -> None:
     ids = tmp_path / "ids"
     ids.mkdir()
-    asked = {"CONTAINER_MEMORY": "1000000", "CONTAINER_CPUS": "1.5", "CONTAINER_CIDDIR": str(ids)}
+    limits = {"CONTAINER_MEMORY": "1000000", "CONTAINER_CPUS": "1.5", "CONTAINER_PIDS": "300"}
+    asked = {**limits, "CONTAINER_CIDDIR": str(ids)}
     got = recorded(recorder, ["run", "image"], **asked)
     assert got[got.index("--memory") + 1] == "1000000"
     assert got[got.index("--cpus") + 1] == "1.5"
+    assert got[got.index("--pids-limit") + 1] == "300"
     assert Path(got[got.index("--cidfile") + 1]).parent == ids
     got = recorded(recorder, ["run", "--memory-reservation=1g", "--cpu-quota", "1", "image"], **asked)
     assert "--memory" not in got

@@ -220,6 +220,25 @@ def test_worker_folder_is_removed_unless_it_was_given(starter: Starter) -> None:
     assert not list(starter.tmp.glob("panda_*"))
 
 
+def test_the_folder_of_a_killed_worker_goes_with_a_later_one(starter: Starter) -> None:
+    del starter.env["PILOT_WORK_DIR"]
+    starter.start(FAKE_RUN_S="60")
+    wait_for(lambda: starter.notes("up"))
+    (left,) = starter.tmp.glob("panda_*")
+    pilot = starter.notes("pid")[0]
+    assert isinstance(pilot, int)
+    # A pilot of another make outlives its starter, and so does its folder.
+    starter.kill()
+    for lives in (True, False):
+        for path in (left / "starter.lock", left):
+            os.utime(path, (1e9, 1e9))
+        assert starter.run(FAKE_RUN_S="0", PILOT_WORKER_LOG=str(starter.tmp / "second.log")) == 0
+        assert left.exists() == lives
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pilot, signal.SIGKILL)
+        wait_for(lambda: not alive(pilot))
+
+
 def test_second_worker_on_a_node_gets_a_log_of_its_own(starter: Starter) -> None:
     starter.start(FAKE_RUN_S="60")
     wait_for(lambda: starter.notes("up"))

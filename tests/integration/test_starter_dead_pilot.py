@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pilot_core.ledger import FILE_NAME
+from pilot_core.local.faults import FaultKind
 from tests.fakes.preemption import SCENARIOS, Site, new_site
 
 KNOWN_S = 5.0
@@ -110,6 +111,35 @@ def test_killed_pilot_while_storage_hangs(site: Site) -> None:
     assert (work / "pilotlog.txt").exists()
     assert not (home(site) / ".credentials").exists()
     assert "PanDA_Pilot" in site.text().split("is kept for ")[-1]
+
+
+@pytest.mark.parametrize("how", ["kill -9", "hangs, SIGTERM to the starter"])
+def test_a_report_that_the_server_has_already_is_sent_again_in_vain(site: Site, how: str) -> None:
+    """Killed between the server's yes and its own record of it, the pilot
+    leaves a report that is sent twice; the server keeps the first.
+    """
+    site.submit("echo done")
+    site.fault("update_job", FaultKind.HANG, seconds=30, commit=True, where={"job_status": "finished"})
+    site.start()
+    site.until(site.struck, "the final report, stored and not answered")
+    before = site.panda.store.job(site.job)
+    assert before.status in ("finished", "holding")
+    if how == "kill -9":
+        os.kill(site.pilot(), signal.SIGKILL)
+        assert end(site) == 137
+    else:
+        os.kill(site.pilot(), signal.SIGSTOP)
+        os.kill(site.pid, signal.SIGTERM)
+        assert end(site) == 143
+    finals = [u for u in site.panda.store.updates(site.job) if u.status in ("finished", "failed")]
+    assert [final.status for final in finals] == ["finished", "finished"], site.text()
+    after = site.panda.store.job(site.job)
+    assert after.status == "finished"
+    assert after.pilot_error == before.pilot_error
+    assert after.log_url == before.log_url
+    words = (site.folder / "worker" / "termination-log").read_text()
+    assert f"job {site.job} finished (0): reported by the starter" in words
+    assert not list((site.folder / "worker" / "tmp").glob("panda_*")), "nothing is owed any more"
 
 
 def test_killed_pilot_while_the_server_is_down(site: Site) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pilot_core.base.clock import SystemClock
 from pilot_starter.config import PilotSource
 from pilot_starter.fetch import FetchError, fetch_pilot
+from tests.fakes.drip import DRIPS, dripping
 from tests.fakes.pilot.tarball import make_tarball, member
 from tests.fakes.pilot.web import Web, serve
 from tests.fakes.pki import make_pki
@@ -211,3 +212,13 @@ def test_new_pilot_replaces_an_old_one_whole(web: Web, home: Path, tmp_path: Pat
         assert fetch(home, f"{web.url}/{name}")
     assert (home / "pilot3/new").exists()
     assert not (home / "pilot3/old").exists()
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_server_that_answers_byte_by_byte_has_no_more_time_than_others(home: Path, drip: str) -> None:
+    with dripping(DRIPS[drip]) as url:
+        began = time.monotonic()
+        with pytest.raises(FetchError, match="are over"):
+            fetch(home, f"{url}/p", timeout_s=0.6)
+        assert time.monotonic() - began < 3.0
+    assert nothing_installed(home)

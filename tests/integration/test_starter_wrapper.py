@@ -122,6 +122,36 @@ def test_bad_downloads_end_it(
     assert not list(tmp_path.rglob("evil"))
 
 
+@pytest.mark.parametrize("signed", ["ours", "theirs", "not"])
+def test_a_key_asks_for_a_signature(env: dict[str, str], tmp_path: Path, web: Web, signed: str) -> None:
+    url, _ = offer(web, tmp_path)
+    tarball, keys = tmp_path / "t.gz", {}
+    for name in ("ours", "theirs"):
+        keys[name] = tmp_path / f"{name}.pem"
+        kind = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+        for words in (
+            ("genpkey", *kind, "-out", keys[name]),
+            ("pkey", "-in", keys[name], "-pubout", "-out", tmp_path / f"{name}.pub"),
+            ("dgst", "-sha256", "-sign", keys[name], "-out", tmp_path / f"{name}.sig", tarball),
+        ):
+            subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
+    if signed in keys:
+        web.routes["/pilot3.tar.gz.sig"] = (200, (tmp_path / f"{signed}.sig").read_bytes())
+    # The key's name is relative to where the wrapper starts.
+    code, out = run(env, tmp_path, "-q", "Q", "--piloturl", f"{url}?a=b", "--pilotkey", "ours.pub")
+    assert bool(notes(env)) == (signed == "ours"), out
+    assert (code == 0) == (signed == "ours")
+    if signed == "theirs":
+        assert "is not signed with the key" in out
+
+
+def test_a_key_that_is_not_there_ends_it(env: dict[str, str], tmp_path: Path, web: Web) -> None:
+    url, _ = offer(web, tmp_path)
+    code, _ = run(env, tmp_path, "-q", "Q", "--piloturl", url, "--pilotkey", "no.pub")
+    assert code == 64
+    assert not notes(env)
+
+
 def test_404_ends_it(env: dict[str, str], tmp_path: Path, web: Web) -> None:
     code, out = run(env, tmp_path, "-q", "Q", "--piloturl", f"{web.url}/none.tar.gz")
     assert code == 1

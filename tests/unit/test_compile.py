@@ -28,7 +28,9 @@ def test_golden(name: str) -> None:
         **given["payload"],
     )
     labels = job_labels(job, queue=given["queue"], owner=given["owner"])
-    spec = container_spec(payload, paths, labels=labels, config=PayloadConfig(**given["config"]))
+    spec = container_spec(
+        payload, paths, labels=labels, config=PayloadConfig(**given["config"]), tasks=given["tasks"]
+    )
     assert json.loads(json.dumps(asdict(spec), default=str)) == expected
 
 

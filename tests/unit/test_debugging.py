@@ -1,5 +1,6 @@
 """Debug commands stay in the job's folders and never reach a shell."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def paths(tmp_path: Path) -> JobPaths:
 
 
 def test_debug_shows_the_end_of_the_youngest_log(paths: JobPaths) -> None:
+    os.utime(paths.shared / "payload-log.json", (1, 1))
     text = debug_output("debug", paths)
     assert text.endswith("END")
     assert len(text) <= LIMIT
@@ -34,6 +36,15 @@ def test_tail_follows_a_link_into_the_shared_folder_only(paths: JobPaths) -> Non
     (paths.work / "evil.txt").symlink_to(paths.home.parent / "secret.txt")
     with pytest.raises(PayloadError, match=r"evil\.txt"):
         debug_output("tail evil.txt", paths)
+
+
+def test_what_an_image_payload_wrote_is_found_in_its_own_folder(paths: JobPaths) -> None:
+    assert "shared" in debug_output("tail payload-log.json", paths)
+    assert "payload-log.json" in debug_output("ls", paths)
+    assert "payload.stdout" in debug_output("ls", paths)
+    assert "payload-log.json" in debug_output("du *.json", paths)
+    gone = JobPaths(home=paths.home, work=paths.work, shared=paths.shared / "gone")
+    assert "payload.stdout" in debug_output("ls", gone)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pilot_core.base.clock import SystemClock
 from pilot_core.errors import PilotError
 from pilot_core.fetch import allowed, fetch_script
 from pilot_core.model.codes import ErrorCode
+from tests.fakes.drip import DRIPS, dripping
 
 BASES = ("https://storage.googleapis.com/drp-us-central1-containers", "https://pandaserver.cern.ch")
 
@@ -168,3 +169,22 @@ def test_an_existing_script_is_not_fetched(base: str, tmp_path: Path) -> None:
     get(base, "script", target)
     assert target.read_text() == "mine"
     assert not Handler.asked
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_server_that_answers_byte_by_byte_has_no_more_time_than_others(tmp_path: Path, drip: str) -> None:
+    clock = SystemClock()
+    with dripping(DRIPS[drip]) as base:
+        began = time.monotonic()
+        with pytest.raises(PilotError) as caught:
+            fetch_script(
+                f"{base}/trf/x",
+                tmp_path / "x",
+                base_urls=[f"{base}/trf"],
+                ca=None,
+                budget=Budget(clock, 0.6, "test"),
+                clock=clock,
+                stop=threading.Event(),
+            )
+        assert time.monotonic() - began < 3.0
+    assert caught.value.code == ErrorCode.TRFDOWNLOADFAILURE

@@ -140,6 +140,18 @@ def test_shared_pages_count_once() -> None:
             ErrorCode.RESOURCEUNAVAILABLE,
             ("10 processes", "limit 9"),
         ),
+        (
+            Limits(tasks=18),
+            at(5, threads=18),
+            ErrorCode.RESOURCEUNAVAILABLE,
+            ("18 processes and threads", "limit 18"),
+        ),
+        (
+            Limits(tasks=18),
+            at(5, threads=12, refused_forks=7),
+            ErrorCode.RESOURCEUNAVAILABLE,
+            ("12 processes and threads", "limit 18", "7 more were refused"),
+        ),
         (Limits(walltime_s=4.0), at(5), ErrorCode.REACHEDMAXTIME, ("5 s", "4 s")),
     ],
 )

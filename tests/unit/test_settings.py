@@ -1,11 +1,13 @@
 """Options, variables and INI keys: one source a value."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pilot_core.cli import parse, show
 from pilot_core.errors import SetupError
+from pilot_core.inifiles import read_ini
 
 # What Rubin's starter and wrapper pass on GKE, duplicates and all.
 RUBIN = [
@@ -224,3 +226,65 @@ def test_sources_and_their_order(tmp_path: Path) -> None:
 def test_show_config_tells_no_environment() -> None:
     text = show(parse(["-q", "Q"], {"SECRET_TOKEN": "hunter2-hunter2"}))
     assert "hunter2" not in text
+
+
+def shown(argv: list[str], environment: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Unit and source of each setting that `--show-config` prints."""
+    found = {}
+    for line in show(parse(["-q", "Q", "--show-config", *argv], environment)).splitlines():
+        *_, value, source = re.split(r"  +", line)
+        unit = value.rpartition(" ")[2]
+        found[line.split()[0]] = (unit if unit in ("s", "MB", "bytes") else "", source)
+    return found
+
+
+def test_what_is_made_of_others_names_its_source(tmp_path: Path) -> None:
+    proxy = tmp_path / "p"
+    proxy.write_text("-----BEGIN PRIVATE KEY-----")
+    found = shown(
+        ["-a", "/w", "--url", "https://h", "--harvester-submit-mode", "PUSH", "--harvester-datadir", "/d"],
+        {"PANDA_AUTH_TOKEN": "/t", "PANDA_AUTH_ORIGIN": "vo.r", "X509_USER_PROXY": "/x", "SLURM_JOB_ID": "7"},
+    )
+    expected = {
+        "worker.home": "--workdir",
+        "info.folder": "--workdir",
+        "worker.batch_id": "SLURM_JOB_ID",
+        "server.url": "--url",
+        "info.server_url": "--url",
+        "server.token_file": "PANDA_AUTH_TOKEN",
+        "server.proxy_file": "X509_USER_PROXY",
+        "jobs.push_file": "--harvester-datadir",
+        "server.api": "default",
+    }
+    assert {name: found[name][1] for name in expected} == expected
+    found = shown(["--cacert", str(proxy), "-z", "--use-realtime-logging"], {"X509_USER_PROXY": "/x"})
+    assert found["server.proxy_file"][1] == "--cacert"
+    assert found["info.server_url"][1] == "--noserverupdate"
+    assert found["realtime.enabled"][1] == "--use-realtime-logging"
+
+
+def test_every_time_and_size_has_its_unit() -> None:
+    units = {name: unit for name, (unit, _) in shown([], {}).items()}
+    assert [name for name, unit in units.items() if name.endswith("_s") and unit != "s"] == []
+    assert [name for name, unit in units.items() if name.endswith("_mb") and unit != "MB"] == []
+    assert [name for name, unit in units.items() if name.endswith("_bytes") and unit != "bytes"] == []
+
+
+def test_ini_files_are_named_and_what_they_say_in_vain_is_said(tmp_path: Path) -> None:
+    site, named = tmp_path / "site.cfg", tmp_path / "named.cfg"
+    site.write_text("[Pilot]\nheartbeat: 900\nhttp_maxtime: 5\n[Rucio]\nurl: x\n")
+    named.write_text("[Pilot]\nheartbeat: $BEAT\nmemory: 1\n")
+    ini = read_ini({"HARVESTER_PILOT_CONFIG": str(named), "BEAT": "600"}, [site, tmp_path / "nothing"])
+    assert ini.texts == {
+        "Pilot.heartbeat": "600", "Pilot.http_maxtime": "5", "Rucio.url": "x", "Pilot.memory": "1"
+    }  # fmt: skip
+    assert ini.source("Pilot.heartbeat") == f"{named}: Pilot.heartbeat"
+    assert ini.source("--url") == "--url"
+    assert ini.remarks(["Pilot.heartbeat", "Pilot.http_maxtime"]) == [
+        f"{named}: without effect: Pilot.memory",
+        f"{site}: without effect: Rucio.url",
+    ]
+    found = shown([], {"HARVESTER_PILOT_CONFIG": str(named), "BEAT": "600"})
+    assert found["heartbeat.period_s"] == ("s", f"{named}: Pilot.heartbeat")
+    remarks = parse(["-q", "Q"], {"HARVESTER_PILOT_CONFIG": str(named)}).remarks
+    assert remarks == [f"{named}: without effect: Pilot.memory"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_core.base.files import open_regular, tail_bytes
+from pilot_core.base.files import open_regular, remove_tree, tail_bytes
 
 
 def test_the_end_of_a_file(tmp_path: Path) -> None:
@@ -34,3 +34,54 @@ def test_nothing_stays_open_after_a_refusal(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     tail_bytes(tmp_path, 9)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def chain(folder: Path, depth: int) -> None:
+    """A folder in a folder in a folder..."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    with open(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd), "w") as out:
+        out.write("x")
+    os.close(fd)
+
+
+def test_a_tree_deeper_than_the_stack_is_removed(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "file").write_text("x")
+    chain(tree / "a" / "b", 3000)
+    chain(tree, 3)
+    before = len(os.listdir("/proc/self/fd"))
+    remove_tree(tree)
+    assert not tree.exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_a_link_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("x")
+    tree = tmp_path / "tree"
+    (tree / "a").mkdir(parents=True)
+    (tree / "link").symlink_to(tmp_path / "other")
+    (tree / "a" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "name").symlink_to(tree)
+    remove_tree(tmp_path / "name")
+    assert (tree / "a").exists()
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (tmp_path / "other" / "file").exists()
+
+
+def test_read_only_folders_are_removed_and_nothing_is_no_failure(tmp_path: Path) -> None:
+    for path in (tmp_path / "tree" / "a" / "b", tmp_path / "tree" / "a"):
+        path.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "tree" / "a" / "b" / "file").write_text("x")
+    for path in (tmp_path / "tree" / "a" / "b", tmp_path / "tree" / "a"):
+        path.chmod(0o500)
+    remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+    remove_tree(tmp_path / "tree")

@@ -1,6 +1,7 @@
 """What is secret in a job's secrets."""
 
 import json
+import time
 
 import pytest
 
@@ -32,3 +33,38 @@ def test_each_value_of_a_document_is_one(text: str, values: set[str]) -> None:
 def test_a_value_alone_is_masked() -> None:
     redactor = Redactor(secret_values(NESTED))
     assert redactor.text("the token is hunter2-hunter2.") == "the token is ***."
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["eyJ", "eyJaaaaaaaa-", "eyJaaaaaaaa.", "bearer ", "bearer" + " " * 90, "-----BEGIN A", "sig=", "AKIA "],
+)
+def test_a_megabyte_that_nearly_looks_like_secrets_takes_no_hour(piece: str) -> None:
+    """Any payload may print this, and `re` keeps every other thread waiting."""
+    text = piece * (1_000_000 // len(piece))
+    began = time.process_time()
+    Redactor().text(text)
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("x eyJhbGciOiJ.eyJzdWIiOi.c2ln y", "x *** y"),
+        ("id-eyJhbGciOiJ.eyJzdWIiOi.", "id-***"),
+        ("eyJaaaaaaaa eyJhbGciOiJ.eyJzdWIiOi.c2ln", "eyJaaaaaaaa ***"),
+        ("eyJaaaaaaaa.b.eyJhbGciOiJ.eyJzdWIiOi.c2ln", "eyJaaaaaaaa.b.***"),
+        ("eyJaaaaaaaa-----BEGIN PRIVATE KEY-----x", "eyJaaaaaaaa***"),
+        ("Bearer eyJhbGciOiJ.eyJzdWIiOi.c2ln", "Bearer ***"),
+    ],
+)
+def test_a_token_is_masked_wherever_it_stands(text: str, clean: str) -> None:
+    assert Redactor().text(text) == clean
+
+
+def test_the_secrets_of_one_job_are_words_in_the_next_one() -> None:
+    redactor = Redactor()
+    redactor.renew("message", "hunter2")
+    assert redactor.text("message hunter2") == "*** ***"
+    redactor.renew("another")
+    assert redactor.text("message hunter2 another") == "message hunter2 ***"

@@ -159,7 +159,9 @@ def test_valid_as_harvester_sends_it(path: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", ["debug-pod", "cluster/pilot", "cluster/harvester", "cluster/operator"])
+@pytest.mark.parametrize(
+    "name", ["debug-pod", "cluster/pilot", "cluster/payload-pods", "cluster/harvester", "cluster/operator"]
+)
 def test_the_others_are_valid(name: str, version: str) -> None:
     for document in yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text()):
         kubernetes_validate.validate(document, version, strict=True)
@@ -182,7 +184,9 @@ def test_what_a_template_must_say(path: Path) -> None:
     assert "args" not in container
     assert (job["spec"]["backoffLimit"], job["spec"]["ttlSecondsAfterFinished"]) == (0, 3600)
     assert spec["terminationGracePeriodSeconds"] == 60
-    assert spec["automountServiceAccountToken"] is False
+    variant = path.parent.name
+    assert spec["automountServiceAccountToken"] is (variant == "own-pod")
+    assert spec["serviceAccountName"] == ("panda-pilot-pods" if variant == "own-pod" else "panda-pilot")
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["exec"]["command"] == ["pilot-starter", "healthcheck"]
         assert container[probe]["timeoutSeconds"] == 10
@@ -193,9 +197,9 @@ def test_what_a_template_must_say(path: Path) -> None:
     secrets = {volume["name"] for volume in spec["volumes"] if "secret" in volume}
     assert secrets == {"proxy-secret", "gcs-access", "credentials"}
     for mount in container["volumeMounts"]:
-        assert mount.get("readOnly", False) == (mount["name"] in secrets), mount
-    assert bool(container["securityContext"].get("privileged")) == (path.parent.name == "own-docker")
-    assert ("docker-socket" in {v["name"] for v in spec["volumes"]}) == (path.parent.name == "node-docker")
+        assert mount.get("readOnly", False) == (mount["name"] in {*secrets, "cgroup"}), mount
+    assert bool(container["securityContext"].get("privileged")) == (variant == "own-docker")
+    assert ("docker-socket" in {v["name"] for v in spec["volumes"]}) == (variant == "node-docker")
     assert "prune" not in path.read_text()
     assert "|| true" not in path.read_text()
 
@@ -248,7 +252,7 @@ def test_least_privilege() -> None:
     (account,) = yaml.safe_load_all((DEPLOY / "cluster/pilot.yaml").read_text())
     assert account["kind"] == "ServiceAccount", "pilots need no role"
     assert account["automountServiceAccountToken"] is False
-    for name in ("harvester", "operator"):
+    for name in ("harvester", "operator", "payload-pods"):
         for document in yaml.safe_load_all((DEPLOY / f"cluster/{name}.yaml").read_text()):
             assert not document["kind"].startswith("Cluster")
             assert "*" not in json.dumps(document)

@@ -15,6 +15,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from pilot_core import __version__
+from pilot_starter.signature import check_signature
 from tests.fakes.gcs import BUCKET, gcs_emulator
 from tests.fakes.gcs_server import GcsServer, gcs_server
 
@@ -82,3 +83,21 @@ def test_a_version_is_never_overwritten() -> None:
             script.publish(bucket(server), b"other", b"wrapper", prefix="", tag="1.0")
         assert server.objects["pilot3-1.0.tar.gz"].data == b"pilot"
         assert server.objects["pilot3.json"].data == listed
+
+
+def test_a_signature_lies_beside_it_and_may_be_renewed(tmp_path: Path) -> None:
+    key, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    kind = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+    for words in (("genpkey", *kind, "-out", key), ("pkey", "-in", key, "-pubout", "-out", public)):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
+    (tmp_path / "t.gz").write_bytes(b"pilot")
+    with gcs_server() as server:
+        for _ in range(2):
+            script.publish(bucket(server), b"pilot", b"wrapper", prefix="p/", tag="1.0", key=key)
+            check_signature(tmp_path / "t.gz", server.objects["p/pilot3-1.0.tar.gz.sig"].data, public)
+        (tmp_path / "bad.pem").touch()
+        with pytest.raises(SystemExit, match=r"bad\.pem"):
+            script.publish(
+                bucket(server), b"pilot", b"wrapper", prefix="", tag="2.0", key=tmp_path / "bad.pem"
+            )
+        assert "pilot3-2.0.tar.gz" not in server.objects, "nothing is published that cannot be signed"

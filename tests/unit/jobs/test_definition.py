@@ -236,6 +236,11 @@ def test_secrets_stay_out_of_the_definition() -> None:
         assert "s3cret" not in repr(caught.value) + caught.value.diag
 
 
+def test_more_secrets_than_can_be_looked_for_are_refused() -> None:
+    with pytest.raises(BadJob, match="more than 10000"):
+        read(secrets=json.dumps([f"value-number-{i}" for i in range(10_000)]))
+
+
 FIELDS = [
     *JOB,
     *INPUTS,

@@ -62,7 +62,9 @@ def test_failures_that_do_not_heal() -> None:
     with pytest.raises(ServerUnreachable):
         source.next(budget=budget, stop=threading.Event())
     assert answers.asked == 3
-    assert all(30.0 <= wait <= 90.0 for wait in clock.waits)
+    stray, outage = clock.waits
+    assert 5.0 <= stray <= 15.0
+    assert 150.0 <= outage <= 450.0
 
 
 def test_failures_that_heal_are_forgotten() -> None:
@@ -82,7 +84,8 @@ def test_jobs_begin_a_new_count() -> None:
 def test_a_busy_server_is_given_its_time() -> None:
     source, clock, budget = pull(Answers(ServerBusy("later", 500.0), JOB))
     assert source.next(budget=budget, stop=threading.Event()) is not None
-    assert clock.waits == [500.0]
+    (wait,) = clock.waits
+    assert 500.0 <= wait <= 750.0
 
 
 def test_no_request_after_the_end_of_the_budget() -> None:
@@ -92,7 +95,7 @@ def test_no_request_after_the_end_of_the_budget() -> None:
 
 
 def test_the_failure_is_told_when_time_is_over() -> None:
-    source, clock, budget = pull(Answers(DOWN), seconds=20.0)
+    source, clock, budget = pull(Answers(DOWN), seconds=4.0)
     with pytest.raises(ServerUnreachable):
         source.next(budget=budget, stop=threading.Event())
     assert clock.waits == []

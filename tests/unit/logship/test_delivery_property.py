@@ -1,7 +1,7 @@
 """Whatever happens to file, shipper and service: each record once, in order.
 
-`PILOT_SOAK=<cases>` runs more cases than usual; `PILOT_CASE=<number>` one of
-them.
+`PILOT_SOAK=<cases>` runs more cases than usual, `PILOT_SOAK_FROM=<number>`
+from that one on; `PILOT_CASE=<number>` runs one of them.
 """
 
 import contextlib
@@ -20,6 +20,10 @@ from tests.fakes.shipping import Rig, line
 from tests.fakes.sink import AGAIN, LOST_ANSWER, YES, MemorySink
 
 CASES = int(os.environ.get("PILOT_SOAK", "10000"))
+FIRST = int(os.environ.get("PILOT_SOAK_FROM", "0"))
+# A test each, so that several processes share them and a report says how far
+# it has come.
+BLOCK = 5000
 ON_DISK = 150
 CASE = os.environ.get("PILOT_CASE", "")
 
@@ -171,8 +175,9 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger="pilot_core.logship")
 
 
-def test_each_record_once_at_the_reader() -> None:
-    for case in [int(CASE)] if CASE else range(CASES):
+@pytest.mark.parametrize("first", [int(CASE)] if CASE else range(FIRST, CASES, BLOCK))
+def test_each_record_once_at_the_reader(first: int) -> None:
+    for case in range(first, first + 1 if CASE else min(first + BLOCK, CASES)):
         run(case, Path("/memory"), MemoryDisk())
 
 

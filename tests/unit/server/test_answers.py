@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilot_core.base.redact import Redactor
 from pilot_core.errors import NotAuthorised, ServerBusy, ServerError, ServerRefused, ServerUnreachable
 from pilot_core.model.report import Command, CommandKind, Reply
 from pilot_core.server import wire_legacy, wire_v1
@@ -221,18 +222,55 @@ def test_a_worker_status_that_was_not_taken(
 
 
 def test_a_token() -> None:
-    assert wire_v1.read_token(v1(True, data={"user_proxy": "a.b.c\n"})) == "a.b.c"
-    assert wire_legacy.read_token(Answer(200, JSON, b'{"StatusCode": 0, "userProxy": "a.b.c"}')) == "a.b.c"
+    assert wire_v1.read_credential(v1(True, data={"user_proxy": "a.b.c\n"})) == "a.b.c"
+    assert (
+        wire_legacy.read_credential(Answer(200, JSON, b'{"StatusCode": 0, "userProxy": "a.b.c"}')) == "a.b.c"
+    )
     for answer in (
         v1(False, "failed since token key is invalid for pilot_server"),
         v1(True, data={"user_proxy": ""}),
     ):
         with pytest.raises(NotAuthorised):
-            wire_v1.read_token(answer)
+            wire_v1.read_credential(answer)
     with pytest.raises(NotAuthorised):
-        wire_legacy.read_token(Answer(200, JSON, b'{"StatusCode": 70, "errorDialog": "failed"}'))
+        wire_legacy.read_credential(Answer(200, JSON, b'{"StatusCode": 70, "errorDialog": "failed"}'))
     with pytest.raises(NotAuthorised):
-        wire_legacy.read_token(plain("StatusCode=0"))
+        wire_legacy.read_credential(plain("StatusCode=0"))
+
+
+def test_a_proxy() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"
+    assert wire_v1.read_credential(v1(True, data={"user_proxy": pem})) == pem.strip()
+    body = json.dumps({"StatusCode": 0, "userProxy": pem}).encode()
+    assert wire_legacy.read_credential(Answer(200, JSON, body)) == pem.strip()
+    # Recorded.
+    with pytest.raises(ServerRefused, match="'proxy' not found for Robot Pilot"):
+        wire_v1.read_credential(v1(False, "'proxy' not found for Robot Pilot"))
+    body = b'{"StatusCode": 90, "errorDialog": "proxy not found for Robot Pilot"}'
+    with pytest.raises(ServerRefused, match="proxy not found"):
+        wire_legacy.read_credential(Answer(200, JSON, body))
+    refused = (
+        "failed: 'Plain User' not in authorized users with 'p' in DOMA_PANDAMETA.USERS.GRIDPREF to get proxy"
+    )
+    with pytest.raises(NotAuthorised):
+        wire_v1.read_credential(v1(False, refused))
+    with pytest.raises(NotAuthorised):
+        wire_legacy.read_credential(
+            Answer(200, JSON, json.dumps({"StatusCode": 70, "errorDialog": refused}).encode())
+        )
+
+
+def test_a_half_answer_with_a_key_in_it_shows_no_key() -> None:
+    whole = json.dumps({"user_proxy": "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"})
+    for text in (whole[:-30], whole):
+        with pytest.raises(ServerError) as caught:
+            wire_v1.read_credential(plain(text))
+        assert "c2VjcmV0" not in Redactor().text(caught.value.diag)
+
+
+def test_the_style_of_a_text_is_nobodys_business() -> None:
+    """Python warns of a bad escape, and warnings are errors here."""
+    assert wire_legacy.read_jobs(plain("{'StatusCode': 0, 'PandaID': 7, 'x': '\\V'}"))[0]["x"] == "\\V"
 
 
 def test_an_upload() -> None:
@@ -285,7 +323,7 @@ def test_commands(text: object, expected: tuple[Command, ...]) -> None:
 READERS = [
     reader
     for wire in (wire_v1, wire_legacy)
-    for reader in (wire.read_jobs, wire.read_update, wire.read_done, wire.read_upload, wire.read_token)
+    for reader in (wire.read_jobs, wire.read_update, wire.read_done, wire.read_upload, wire.read_credential)
 ]
 plain_data = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, SetupError
-from pilot_core.server.auth import Auth
+from pilot_core.server.auth import Auth, Credential
 from pilot_core.server.expiry import pem_expiry, token_expiry
 
 URL = "https://panda.example.org"
@@ -31,8 +31,8 @@ def jwt(**claims: object) -> str:
     return f"eyJhbGciOiJIUzI1NiJ9.{middle}.c2ln"
 
 
-def certificate(end: datetime.datetime) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
+def certificate(end: datetime.datetime, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Robot Pilot")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     begin = end - datetime.timedelta(days=1)
@@ -133,7 +133,7 @@ def test_a_fresh_token_is_kept_where_the_file_cannot_be_written(tmp_path: Path) 
 def test_the_end_of_a_token(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(jwt(exp=1_795_236_792, sub="Robot Pilot"))
-    assert Auth(config(token)).expires() == 1_795_236_792
+    assert Auth(config(token)).expires() == {Credential.TOKEN: 1_795_236_792}
     assert token_expiry("opaque") is None
     assert token_expiry(jwt(sub="x")) is None
 
@@ -143,14 +143,115 @@ def test_the_end_of_a_proxy_is_that_of_its_first_link_to_end(tmp_path: Path) -> 
     late = datetime.datetime(2051, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     proxy = tmp_path / "proxy"
     proxy.write_bytes(certificate(late) + certificate(soon))
-    assert Auth(config(proxy_file=proxy)).expires() == soon.timestamp()
+    assert Auth(config(proxy_file=proxy)).expires() == {Credential.PROXY: soon.timestamp()}
     assert pem_expiry(certificate(late).decode()) == late.timestamp()
     assert pem_expiry("") is None
     assert pem_expiry("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----") is None
 
 
+def pair(end: datetime.datetime) -> str:
+    """A certificate and its key in one file, as a proxy is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate(end, key).decode() + private.decode()
+
+
+SOON = datetime.datetime(2030, 1, 2, tzinfo=datetime.UTC)
+LATER = datetime.datetime(2031, 1, 2, tzinfo=datetime.UTC)
+
+
+def proxy_and_auth(tmp_path: Path, mode: int = 0o600) -> tuple[Path, Auth]:
+    proxy = tmp_path / "mount" / "x509up"
+    proxy.parent.mkdir()
+    proxy.write_text(pair(SOON))
+    proxy.chmod(mode)
+    return proxy, Auth(config(proxy_file=proxy, spare_folder=tmp_path))
+
+
+@pytest.mark.parametrize(("mode", "after"), [(0o600, 0o600), (0o400, 0o400), (0o644, 0o600)])
+def test_a_fresh_proxy_is_written_for_everybody(tmp_path: Path, mode: int, after: int) -> None:
+    proxy, auth = proxy_and_auth(tmp_path, mode)
+    fresh = pair(LATER)
+    before = auth.proxy()
+    auth.renew_proxy(fresh)
+    assert proxy.read_text() == fresh
+    assert proxy.stat().st_mode & 0o777 == after
+    found = auth.proxy()
+    assert found is not None
+    assert found[0] == proxy
+    assert found != before
+    assert auth.expires() == {Credential.PROXY: LATER.timestamp()}
+    assert [p.name for p in tmp_path.iterdir()] == ["mount"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    proxy, _ = proxy_and_auth(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(proxy)
+    Auth(config(proxy_file=link, spare_folder=tmp_path)).renew_proxy(fresh := pair(LATER))
+    assert link.is_symlink()
+    assert proxy.read_text() == fresh
+
+
+def test_a_fresh_proxy_is_kept_elsewhere_where_the_file_cannot_be_written(tmp_path: Path) -> None:
+    """A mounted secret; what its owner puts there later wins again."""
+    descriptor = os.open(tmp_path / "x509up", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        os.write(descriptor, pair(SOON).encode())
+        (tmp_path / "x509up").unlink()
+        # Its real path is no path any more, and its folder takes no files.
+        proxy = Path(f"/proc/self/fd/{descriptor}")
+        auth = Auth(config(proxy_file=proxy, spare_folder=tmp_path))
+        auth.renew_proxy(fresh := pair(LATER))
+        found = auth.proxy()
+        assert found is not None
+        assert found[0].parent == tmp_path
+        assert found[0].read_text() == fresh
+        assert found[0].stat().st_mode & 0o777 == 0o600
+        assert auth.expires() == {Credential.PROXY: LATER.timestamp()}
+        os.pwrite(descriptor, b"\n" + pair(SOON).encode(), 0)
+        assert auth.expires() == {Credential.PROXY: SOON.timestamp()}
+        found = auth.proxy()
+        assert found is not None
+        assert found[0] == proxy
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("handed_out", "why"),
+    [
+        ("", "something else"),
+        ("<html>", "something else"),
+        (pair(SOON - datetime.timedelta(days=1)), "no longer"),
+        (pair(LATER).partition("-----BEGIN PRIVATE")[0], "cannot be used"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_changes_nothing(tmp_path: Path, handed_out: str, why: str) -> None:
+    proxy, auth = proxy_and_auth(tmp_path)
+    before = proxy.read_text()
+    with pytest.raises(NotAuthorised, match=why):
+        auth.renew_proxy(handed_out)
+    assert proxy.read_text() == before
+    found = auth.proxy()
+    assert found is not None
+    assert found[0] == proxy
+    assert [p.name for p in tmp_path.iterdir()] == ["mount"]
+
+
+def test_beside_a_token_a_proxy_may_be_missing(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(jwt(exp=1_795_236_792))
+    auth = Auth(config(token, proxy_file=tmp_path / "nothing"))
+    assert auth.expires() == {Credential.TOKEN: 1_795_236_792}
+    (tmp_path / "nothing").write_bytes(certificate(SOON))
+    assert auth.expires()[Credential.PROXY] == SOON.timestamp()
+
+
 def test_nothing_to_expire() -> None:
-    assert Auth(ServerConfig(URL)).expires() is None
+    assert Auth(ServerConfig(URL)).expires() == {}
 
 
 @given(st.text(), st.binary(max_size=200))

@@ -88,6 +88,24 @@ def test_every_field_stands_in_the_document(title: str) -> None:
     assert [row for row in expected if row.endswith("|  |")] == []
 
 
+def test_every_parameter_of_a_credential_stands_in_the_document() -> None:
+    table = section("Credentials").rpartition("\n\n| call |")[2]
+    found = {
+        tuple(cell.strip().strip("`") for cell in row.split("|")[1:4])
+        for row in table.splitlines()
+        if row.startswith("| ")
+    }
+    expected = set()
+    for call in ("token", "proxy"):
+        v1, legacy = (
+            json.loads((GOLDEN / f"{call}.{dialect}.json").read_text()) for dialect in ("v1", "legacy")
+        )
+        expected |= {
+            (call, *names) for names in zip(v1["query"], legacy.get("query") or legacy["body"], strict=True)
+        }
+    assert {row for row in found if row[0] in ("token", "proxy")} == expected
+
+
 def test_every_definition_field_that_is_read_stands_in_the_document() -> None:
     class Recording(dict[str, object]):
         def get(self, key: str, default: object = None) -> object:
@@ -112,13 +130,15 @@ def test_every_retry_stands_in_the_document() -> None:
             f"{p.first_s:g}",
             f"{p.factor:g}",
             f"{p.cap_s:g}",
+            f"{p.soon_s:g}" if p.soon_s else "–",
+            f"{p.spread[0]:g} to {p.spread[1]:g}",
         ]
         for name, p in policies.items()
     }
     found = {}
     for row in rows(section("Retries")):
         cells = [cell.strip() for cell in row.strip("|").split("|")]
-        found[cells[0]] = cells[2:6]
+        found[cells[0]] = cells[2:8]
     assert found == expected
 
 

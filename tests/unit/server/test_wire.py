@@ -4,7 +4,9 @@ when.
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -139,31 +141,62 @@ UPDATES = {
 }
 
 
-def message(kind: str, dialect: str) -> Request:
-    """The request of a golden file."""
-    wire = WIRES[dialect]
-    if kind == "acquire":
-        found: Request = wire.acquire(ASKING, frozenset())
-    elif kind == "worker":
-        found = wire.worker(NOTE, frozenset())
-    else:
-        found = wire.update(UPDATES[kind], frozenset(), False)
+MESSAGES: Mapping[str, Callable[[ModuleType], Request]] = {
+    **{
+        kind: partial(lambda report, wire: wire.update(report, frozenset(), False), r)
+        for kind, r in UPDATES.items()
+    },
+    "acquire": lambda wire: wire.acquire(ASKING, frozenset()),
+    "worker": lambda wire: wire.worker(NOTE, frozenset()),
+    "token": lambda wire: wire.token("local-token-key"),
+    "proxy": lambda wire: wire.proxy("atlas:/atlas/Role=production"),
+    "upload": lambda wire: wire.upload(),
+}
+
+
+def as_golden(request: Request) -> dict[str, object]:
+    """What a golden file holds of a request."""
+    found: dict[str, object] = {"path": request.path, "form": request.form, "body": dict(request.body)}
+    if request.method == "GET":
+        found = {"path": request.path, "method": "GET", "query": dict(request.query)}
     return found
 
 
 @pytest.mark.parametrize("dialect", sorted(WIRES))
-@pytest.mark.parametrize("kind", [*UPDATES, "acquire", "worker"])
+@pytest.mark.parametrize("kind", sorted(MESSAGES))
 def test_golden(kind: str, dialect: str) -> None:
-    request = message(kind, dialect)
+    request = MESSAGES[kind](WIRES[dialect])
     golden = json.loads((GOLDEN / f"{kind}.{dialect}.json").read_text())
-    assert {"path": request.path, "form": request.form, "body": dict(request.body)} == golden
+    assert as_golden(request) == golden
+    if request.method == "GET":
+        return
     # 1 == 1.0 in Python, and a type error on the server.
     assert {k: type(v) for k, v in request.body.items()} == {k: type(v) for k, v in golden["body"].items()}
 
 
 def test_there_is_no_golden_file_without_a_message() -> None:
-    kinds = [*UPDATES, "acquire", "worker"]
-    assert {p.name for p in GOLDEN.glob("*.json")} == {f"{k}.{d}.json" for k in kinds for d in WIRES}
+    assert {p.name for p in GOLDEN.glob("*.json")} == {f"{k}.{d}.json" for k in MESSAGES for d in WIRES}
+
+
+@pytest.mark.parametrize("dialect", sorted(WIRES))
+def test_a_proxy_without_a_role_is_the_servers_default(dialect: str) -> None:
+    request = WIRES[dialect].proxy("")
+    assert not request.query
+    assert not request.body
+
+
+def test_credentials_are_asked_for_as_the_server_knows_it() -> None:
+    for kind, call, form in (
+        ("token", "creds/get_access_token", "get_access_token"),
+        ("proxy", "creds/get_proxy", "getProxy"),
+    ):
+        request = MESSAGES[kind](wire_v1)
+        method = v1.METHODS[call]
+        assert (request.path, request.method) == (v1.PREFIX + call, method.http)
+        assert set(request.query) <= set(method.params)
+        request = MESSAGES[kind](wire_legacy)
+        assert request.path == legacy.PREFIX + form
+        assert {*request.query, *request.body} <= set(legacy.METHODS[form].params)
 
 
 def test_no_field_that_a_server_does_not_know() -> None:

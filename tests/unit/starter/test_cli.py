@@ -88,6 +88,12 @@ def test_log_has_a_name_only_in_harvester() -> None:
     assert c.log_name == "h_7_gz.out"
 
 
+@pytest.mark.parametrize(("asked", "name"), [("h_7.out", "h_7.out"), ("../h_7.out", "h_7_gz.out")])
+def test_an_older_harvester_tells_the_logs_name(asked: str, name: str) -> None:
+    given = {"HARVESTER_ID": "h", "workerID": "7", "logs_frontend_w": "https://h", "stdout_name": asked}
+    assert config(given).log_name == name
+
+
 def test_rubins_own_origin_beats_harvesters_constant() -> None:
     given = {"PANDA_AUTH_TOKEN": "t", "PANDA_AUTH_ORIGIN": "atlas.pilot", "PILOT_AUTH_ORIGIN": "rubin.pilot"}
     assert config(given).credentials.token_origin == "rubin.pilot"

@@ -128,16 +128,26 @@ def test_damaged_status_is_no_status(tmp_path: Path, text: str) -> None:
 def test_packed_log_is_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(os.urandom(3_000_000))
-    upload.pack(log, tmp_path / "packed")
-    assert gzip.decompress((tmp_path / "packed").read_bytes()) == log.read_bytes()
+    upload.pack(log, tmp_path / "h_7_gz.out")
+    assert gzip.decompress((tmp_path / "h_7_gz.out").read_bytes()) == log.read_bytes()
+
+
+def test_a_log_under_an_older_name_is_the_text(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"line\n" * 100_000)
+    upload.pack(log, tmp_path / "h_7.out")
+    assert (tmp_path / "h_7.out").read_bytes() == log.read_bytes()
+    upload.pack(log, tmp_path / "h_7.out", most_bytes=100_000)
+    assert (tmp_path / "h_7.out").stat().st_size < 100_000
+    assert b"the middle is left out" in (tmp_path / "h_7.out").read_bytes()
 
 
 def test_log_that_stays_too_large_loses_its_middle(tmp_path: Path) -> None:
     log = tmp_path / "log"
     data = os.urandom(1_000_000)
     log.write_bytes(data)
-    upload.pack(log, tmp_path / "packed", most_bytes=200_000)
-    assert (tmp_path / "packed").stat().st_size < 200_000
-    text = gzip.decompress((tmp_path / "packed").read_bytes())
+    upload.pack(log, tmp_path / "h_7_gz.out", most_bytes=200_000)
+    assert (tmp_path / "h_7_gz.out").stat().st_size < 200_000
+    text = gzip.decompress((tmp_path / "h_7_gz.out").read_bytes())
     assert text.startswith(data[:20_000] + b"\n[... the middle is left out ...]\n")
     assert text.endswith(data[-160_000:])

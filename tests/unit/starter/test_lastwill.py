@@ -47,6 +47,20 @@ def test_cause(end: ChildEnd, before: int | None, after: int | None, code: Error
 
 
 @pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (ChildEnd(None, KILL, signal.SIGTERM, True), ErrorCode.PREEMPTION),
+        (ChildEnd(143, None, signal.SIGTERM), ErrorCode.PREEMPTION),
+        # Another reason comes before what happens to the node as well.
+        (ChildEnd(None, KILL), ErrorCode.KILLSIGNAL),
+        (ChildEnd(None, KILL, signal.SIGINT, True), ErrorCode.SIGINT),
+    ],
+)
+def test_cause_on_a_node_that_goes_away(end: ChildEnd, code: ErrorCode) -> None:
+    assert cause_of_death(end, oom_before=0, oom_after=0, preempted=True).code is code
+
+
+@pytest.mark.parametrize(
     ("end", "status"),
     [
         (ChildEnd(0, None), 0),

@@ -9,6 +9,7 @@ import pytest
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.files import remove_tree
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.bundle import Bundle, make_bundle
@@ -105,3 +106,29 @@ def test_no_time_and_no_folder(work: Path) -> None:
         pack(work, name="none/log.tgz")
     assert caught.value.code is ErrorCode.LOGFILECREATIONFAILURE
     assert sorted(path.name for path in work.iterdir()) == ["a.dat", "payload.stdout", "pilotlog.txt", "sub"]
+
+
+def test_of_very_many_files_the_logs_are_in_it(work: Path) -> None:
+    (work / "many").mkdir()
+    for number in range(200):
+        (work / "many" / f"f{number}").touch()
+        (work / f"payload{number}.d").mkdir()
+    bundle = pack(work, most_files=300)
+    assert names(bundle.path)[:3] == ["pilotlog.txt", "payload.stdout", "a.dat"]
+    assert len(names(bundle.path)) < 300
+    assert bundle.left_out == (("...", "more than 300 files and folders"),)
+
+
+def test_a_folder_that_cannot_be_entered_costs_itself_alone(work: Path) -> None:
+    fd = os.open(work / "sub", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=fd)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    bundle = pack(work)
+    assert "sub/b.dat" in bundle.members
+    ((name, why),) = bundle.left_out
+    assert (name.count("d" * 250) > 10, why) == (True, "File name too long")
+    remove_tree(work)

@@ -6,16 +6,17 @@ from hypothesis import strategies as st
 
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.model.job import OutputFile
 from pilot_core.model.queue import Protocol, Queue, Storage
 from pilot_core.storage.destination import (
     LOG_ACTIVITIES,
     OUTPUT_ACTIVITIES,
     Destination,
-    Endpoint,
     choose_copytool,
-    choose_endpoint,
+    choose_endpoints,
     destination,
     file_url,
+    may_go_elsewhere,
 )
 
 # As CRIC has Rubin's queues at Google.
@@ -40,7 +41,7 @@ def where(
         queue,
         storage,
         activities=LOG_ACTIVITIES,
-        dataset=dataset,
+        file=OutputFile("x", dataset=dataset),
         panda_id=61234567,
         available=OURS,
         own_folder=own_folder,
@@ -48,7 +49,7 @@ def where(
 
 
 def test_a_rubin_log() -> None:
-    assert choose_endpoint(GKE, LOG_ACTIVITIES) == Endpoint("GKE-LSST_LOGS", "write_lan")
+    assert choose_endpoints(GKE, LOG_ACTIVITIES) == ("GKE-LSST_LOGS",)
     found = where("PandaJob_#{pandaid}/")
     base = "gs://drp-us-central1-logging/logs/DOMA_LSST_GOOGLE_TEST/PandaJob_61234567/"
     assert found == Destination(base, "GKE-LSST_LOGS", "gs", "write_lan")
@@ -117,21 +118,42 @@ def test_whatever_the_dataset_the_prefix_holds(dataset: str) -> None:
 
 
 def test_the_first_activity_with_a_storage_decides() -> None:
-    queue = Queue(name="Q", resource="Q", storages={"pl": (), "write_lan": ("A", "B"), "w": ("C",)})
-    assert choose_endpoint(queue, LOG_ACTIVITIES) == Endpoint("A", "write_lan")
-    assert choose_endpoint(queue, LOG_ACTIVITIES, asked="B") == Endpoint("B", "write_lan")
-    assert choose_endpoint(queue, LOG_ACTIVITIES, asked="Z") == Endpoint("A", "write_lan", alternative="Z")
+    queue = Queue(name="Q", resource="Q", storages={"pl": (), "write_lan": ("A", "B", "C"), "w": ("D",)})
+    assert choose_endpoints(queue, LOG_ACTIVITIES) == ("A", "B", "C")
+    assert choose_endpoints(queue, LOG_ACTIVITIES, asked="B") == ("B", "C", "A")
+    assert choose_endpoints(queue, LOG_ACTIVITIES, asked="Z") == ("A", "Z", "B", "C")
+
+
+@pytest.mark.parametrize(
+    ("ours", "jobs", "may"),
+    [
+        (None, None, False),
+        (None, "on", True),
+        (None, "off", False),
+        (True, None, True),
+        (False, "on", False),
+        ("yes", None, False),
+    ],
+)
+def test_who_allows_another_storage(ours: object, jobs: str | None, may: bool) -> None:
+    params = {} if ours is None else {"allow_altstageout": ours}
+    queue = Queue(name="Q", resource="Q", params=params)
+    assert may_go_elsewhere(queue, {"altStageOut": jobs}) is may
 
 
 def test_no_storage_names_queue_and_activities() -> None:
     with pytest.raises(StorageError, match=r"queue Q .* pl or write_lan or w") as caught:
-        choose_endpoint(Queue(name="Q", resource="Q", storages={"pr": ("A",)}), LOG_ACTIVITIES)
+        choose_endpoints(Queue(name="Q", resource="Q", storages={"pr": ("A",)}), LOG_ACTIVITIES)
     assert caught.value.code is ErrorCode.NOSTORAGE
 
 
 def test_the_first_copytool_we_have() -> None:
     queue = Queue(name="Q", resource="Q", copytools={"write_lan": ("rucio", "gs"), "": ("mv",)})
     assert choose_copytool(queue, OUTPUT_ACTIVITIES, available=OURS) == "gs"
+    both = ("rucio", "gs")
+    assert choose_copytool(queue, OUTPUT_ACTIVITIES, available=both) == "rucio"
+    assert choose_copytool(queue, OUTPUT_ACTIVITIES, available=both, installed="gs".__eq__) == "gs"
+    assert choose_copytool(queue, OUTPUT_ACTIVITIES, available=both, installed=lambda _: False) == "rucio"
     plain = Queue(name="Q", resource="Q", copytools={"": ("mv",)})
     assert choose_copytool(plain, OUTPUT_ACTIVITIES, available=OURS) == "mv"
 
@@ -168,6 +190,58 @@ def test_each_tool_takes_the_schemes_it_speaks(tool: str, endpoint: str) -> None
     )
     queue = Queue(name="SLAC_TEST", resource="SLAC_TEST", copytools={"w": (tool,)}, storages={"w": ("LOGS",)})
     found = destination(
-        queue, logs, activities=LOG_ACTIVITIES, dataset="PandaJob_#{pandaid}/", panda_id=7, available=(tool,)
+        queue,
+        logs,
+        activities=LOG_ACTIVITIES,
+        file=OutputFile("log.tgz", dataset="PandaJob_#{pandaid}/"),
+        panda_id=7,
+        available=(tool,),
     )
     assert found.prefix == f"{endpoint.rstrip('/')}/rubin-usdf-panda-logs/SLAC_TEST/PandaJob_7/"
+
+
+def rse(tool: str, *, deterministic: bool = True, scope: str = "mc23") -> Destination:
+    storage = Storage(
+        "SLAC_DATADISK", deterministic=deterministic, protocols={"w": (Protocol("root://h:1094/", "/rucio"),)}
+    )
+    queue = Queue(name="SLAC", resource="SLAC", copytools={"w": (tool,)}, storages={"w": ("SLAC_DATADISK",)})
+    return destination(
+        queue,
+        storage,
+        activities=OUTPUT_ACTIVITIES,
+        file=OutputFile("f.root", scope=scope, dataset="task.out"),
+        panda_id=7,
+        available=(tool,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "folder"),
+    [("mc23", "mc23/51/fd"), ("user.jdoe", "user/jdoe/30/79"), ("data.x", "data.x/9c/cf")],
+)
+def test_a_deterministic_storage_is_laid_out_by_rucio(scope: str, folder: str) -> None:
+    found = rse("xrdcp", scope=scope)
+    assert found.prefix == f"root://h:1094/rucio/{folder}/"
+    assert found.tarball
+
+
+def test_another_storage_has_a_folder_for_each_dataset() -> None:
+    assert rse("xrdcp", deterministic=False).prefix == "root://h:1094/rucio/SLAC/task.out/"
+    assert rse("xrdcp", scope="").prefix == "root://h:1094/rucio/SLAC/task.out/"
+    assert not rse("xrdcp", deterministic=False).tarball
+
+
+def test_rucio_finds_the_place_itself() -> None:
+    assert rse("rucio") == Destination(
+        "rucio://SLAC_DATADISK/mc23/", "SLAC_DATADISK", "rucio", "write_lan", tarball=True
+    )
+
+
+def test_a_site_mover_keeps_tarballs_of_logs() -> None:
+    assert rse("lsm", deterministic=False).tarball
+
+
+def test_a_scope_never_leaves_the_storage() -> None:
+    with pytest.raises(StorageError) as caught:
+        rse("xrdcp", scope="user...")
+    assert caught.value.code is ErrorCode.BADOUTPUTFILENAME

@@ -2,7 +2,11 @@
 job's.
 """
 
+import gzip
+import os
+import resource
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -30,8 +34,18 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def uploader(tool: FakeTool, *roots: Path, workers: int = 4, cap_bytes: int = 0) -> LogUploader:
-    return LogUploader(tool, PREFIX, clock=CLOCK, roots=roots, workers=workers, cap_bytes=cap_bytes)
+def uploader(
+    tool: FakeTool, *roots: Path, workers: int = 4, cap_bytes: int = 0, gzip_bytes: int = 0
+) -> LogUploader:
+    return LogUploader(
+        tool,
+        PREFIX,
+        clock=CLOCK,
+        roots=roots,
+        workers=workers,
+        cap_bytes=cap_bytes,
+        gzip_bytes=gzip_bytes,
+    )
 
 
 def test_every_file_is_stored_with_its_type(work: Path) -> None:
@@ -94,7 +108,9 @@ def test_a_tool_that_hangs_costs_no_more_than_the_budget(work: Path) -> None:
     assert CLOCK.monotonic() - started < 1.0
     tool.release.set()
     assert sorted(path.name for path in result.stored) == ["payload.stderr", "pilotlog.txt"]
-    assert result.failed[work / "payload.stdout"].code is ErrorCode.STAGEOUTTIMEOUT
+    late = result.failed[work / "payload.stdout"]
+    assert late.code is ErrorCode.STAGEOUTTIMEOUT
+    assert late.diag.endswith("log upload: given up after 0 s")
 
 
 def test_a_budget_that_is_shortened_ends_it(work: Path) -> None:
@@ -106,7 +122,8 @@ def test_a_budget_that_is_shortened_ends_it(work: Path) -> None:
     result = uploader(tool, work).upload(list(work.iterdir()), budget=time)
     assert CLOCK.monotonic() - started < 1.5
     tool.release.set()
-    assert work / "payload.stdout" in result.failed
+    late = result.failed[work / "payload.stdout"].diag
+    assert late.endswith("log upload: given up after 0 s of 60 s: the pilot had to hurry")
 
 
 def test_links_of_a_payload_lead_nowhere_else(work: Path, tmp_path: Path) -> None:
@@ -181,3 +198,43 @@ def test_a_huge_file_keeps_head_and_tail(work: Path) -> None:
 )
 def test_content_types(name: str, expected: str) -> None:
     assert content_type(name).split(";")[0] == expected
+
+
+def test_large_texts_are_packed_and_nothing_else(work: Path) -> None:
+    tool = FakeTool()
+    text = b"2026-01-01 INFO the same line\n" * 5000
+    (work / "payload.stderr").write_bytes(text)
+    (work / "core.bin").write_bytes(text)
+    result = uploader(tool, work, gzip_bytes=100_000).upload(sorted(work.iterdir()), budget=budget())
+    stored, url = result.stored[work / "payload.stderr"], f"{PREFIX}payload.stderr"
+    assert gzip.decompress(tool.objects[url]) == text
+    # What is told is what is stored.
+    assert stored.size == len(tool.objects[url]) < 5000
+    assert stored.adler32 == f"{zlib.adler32(tool.objects[url]):08x}"
+    assert tool.types[url] == "text/plain; charset=utf-8"
+    assert {url.removeprefix(PREFIX): how for url, how in tool.encodings.items()} == {
+        "core.bin": "",
+        "payload.stderr": "gzip",
+        "payload.stdout": "",
+        "pilotlog.txt": "",
+    }
+
+
+def test_where_no_browser_could_be_told_nothing_is_packed(work: Path) -> None:
+    tool = FakeTool()
+    tool.encodes = False
+    uploader(tool, work, gzip_bytes=1).upload(sorted(work.iterdir()), budget=budget())
+    assert set(tool.encodings.values()) == {""}
+
+
+def test_no_room_to_pack_it_is_no_reason_not_to_store_it(work: Path) -> None:
+    tool = FakeTool()
+    (work / "payload.stderr").write_bytes(os.urandom(1_000_000))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        result = uploader(tool, work, gzip_bytes=500_000).upload([work / "payload.stderr"], budget=budget())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert result.failed == {}
+    assert tool.objects[f"{PREFIX}payload.stderr"] == (work / "payload.stderr").read_bytes()

@@ -1,6 +1,7 @@
 """Stage-in and stage-out of a job's files."""
 
 import hashlib
+import io
 import zlib
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile, OutputFile
 from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import Stored
+from pilot_core.storage.contract import Place, Stored
 from pilot_core.storage.inputs import get_inputs
-from pilot_core.storage.outputs import Alternative, OutputUpload, put_outputs
+from pilot_core.storage.outputs import OutputUpload, put_outputs
 from pilot_core.storage.parallel import Outcomes
-from pilot_core.storage.progress import ProgressLog
+from pilot_core.storage.progress import Telling
 from tests.fakes.clock import FakeClock
 from tests.fakes.storage import PREFIX, FakeTool
 
@@ -28,9 +29,7 @@ def put(tool: FakeTool, work: Path, *names: str, max_bytes: int = 0) -> OutputUp
     return put_outputs(
         files,
         work,
-        tool=tool,
-        prefixes=dict.fromkeys(files, PREFIX),
-        endpoint="RSE",
+        places=[{file: Place(tool, f"{PREFIX}{file.lfn}", "RSE") for file in files}],
         budget=Budget(CLOCK, 20, "stage-out"),
         clock=CLOCK,
         max_bytes=max_bytes,
@@ -43,8 +42,7 @@ def get(
     return get_inputs(
         files,
         work,
-        tool=tool,
-        urls={file: f"{PREFIX}{file.lfn}" for file in files},
+        places=[{file: Place(tool, f"{PREFIX}{file.lfn}") for file in files}],
         budget=Budget(CLOCK, 20, "stage-in"),
         clock=CLOCK,
         keep_free_bytes=keep_free_bytes,
@@ -150,16 +148,15 @@ def test_another_storage_takes_what_the_first_one_refused(tmp_path: Path) -> Non
     first, second = FakeTool(), FakeTool()
     first.fail[f"{PREFIX}b"] = StorageError("full", ErrorCode.NOREMOTESPACE)
     files = [OutputFile("a", guid="g"), OutputFile("b", guid="g")]
-    other = Alternative(second, dict.fromkeys(files, f"{PREFIX}other/"), "OTHER_RSE")
     result = put_outputs(
         files,
         tmp_path,
-        tool=first,
-        prefixes=dict.fromkeys(files, PREFIX),
-        endpoint="RSE",
+        places=[
+            {file: Place(first, f"{PREFIX}{file.lfn}", "RSE") for file in files},
+            {file: Place(second, f"{PREFIX}other/{file.lfn}", "OTHER_RSE") for file in files},
+        ],
         budget=Budget(CLOCK, 20, "stage-out"),
         clock=CLOCK,
-        alternatives=[other],
     )
     assert result.failed == {}
     where = {report.lfn: (report.surl, report.endpoint) for report in result.reports}
@@ -175,12 +172,12 @@ def test_a_storage_that_hangs_leaves_time_to_the_next(tmp_path: Path) -> None:
     result = put_outputs(
         files,
         tmp_path,
-        tool=first,
-        prefixes={files[0]: PREFIX},
-        endpoint="RSE",
+        places=[
+            {files[0]: Place(first, f"{PREFIX}a", "RSE")},
+            {files[0]: Place(second, f"{PREFIX}a", "OTHER_RSE")},
+        ],
         budget=Budget(CLOCK, 1.0, "stage-out"),
         clock=CLOCK,
-        alternatives=[Alternative(second, {files[0]: PREFIX}, "OTHER_RSE")],
     )
     first.release.set()
     assert [report.endpoint for report in result.reports] == ["OTHER_RSE"]
@@ -188,7 +185,7 @@ def test_a_storage_that_hangs_leaves_time_to_the_next(tmp_path: Path) -> None:
 
 def test_progress_is_a_line_now_and_then() -> None:
     clock = FakeClock()
-    tell = ProgressLog("stage-in", files=3, total=40_000_000, clock=clock)
+    tell = Telling(None, "stage-in", files=3, total=40_000_000, clock=clock)
     tell("a", 1_000_000, 20_000_000)
     clock.now += 5.0
     tell("b", 9_000_000, 20_000_000)
@@ -199,7 +196,7 @@ def test_progress_is_a_line_now_and_then() -> None:
 
 def test_progress_of_an_unknown_size() -> None:
     clock = FakeClock()
-    tell = ProgressLog("stage-in", files=1, total=0, clock=clock)
+    tell = Telling(None, "stage-in", files=1, total=0, clock=clock)
     clock.now += 2.0
     tell("a", 3_000_000, 0)
     assert tell.line(clock.monotonic()) == "stage-in: 3.0 MB, 1 of 1 files begun, 1.5 MB/s"
@@ -208,8 +205,51 @@ def test_progress_of_an_unknown_size() -> None:
 def test_progress_is_logged_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     clock = FakeClock()
-    tell = ProgressLog("stage-out", files=1, total=100, clock=clock)
+    tell = Telling(None, "stage-out", files=1, total=100, clock=clock)
     for done in range(1, 31):
         clock.now += 1.0
         tell("a", done, 100)
     assert [line.split(",")[0] for line in caplog.messages] == ["stage-out: 0.0 of 0.0 MB"] * 3
+
+
+def test_the_last_line_sums_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    clock = FakeClock()
+    tell = Telling(None, "stage-in", files=3, total=0, clock=clock)
+    clock.now += 2.0
+    tell("a", 3_000_000, 0)
+    tell.over(1)
+    assert caplog.messages == ["stage-in: 1 of 3 files, 3.0 MB in 2.0 s, 1.5 MB/s"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture) -> None:
+    clock, terminal = FakeClock(), Terminal()
+    tell = Telling(None, "stage-in", files=1, total=100_000_000, clock=clock, terminal=terminal)
+    for done in range(0, 100_000_000, 1_000_000):
+        clock.now += 0.015625
+        tell("a", done, 100_000_000)
+    tell.over(1)
+    drawn = terminal.getvalue().split("\r\x1b[2K")
+    # Nothing stays: the log's last line says it.
+    assert (drawn[0], drawn[-1]) == ("", "")
+    assert drawn[2] == (
+        "[######..................]  25% stage-in: 25.0 of 100.0 MB, 1 of 1 files begun, 61.5 MB/s, 1 s left"
+    )
+    assert len(drawn) == 9
+
+
+def test_who_asks_for_progress_gets_it_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    clock, terminal = FakeClock(), Terminal()
+    seen: list[tuple[str, int, int]] = []
+    tell = Telling(
+        lambda *told: seen.append(told), "stage-in", files=1, total=9, clock=clock, terminal=terminal
+    )
+    clock.now += 60.0
+    tell("a", 5, 9)
+    assert (seen, terminal.getvalue(), caplog.messages) == ([("a", 5, 9)], "", [])

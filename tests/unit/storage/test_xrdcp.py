@@ -15,7 +15,7 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.programs import run_program
 from pilot_core.storage.source import FileSource
 from pilot_core.storage.xrdcp import XrdcpTool
-from tests.fakes.gcs import free_port
+from tests.fakes.serve import free_port
 from tests.fakes.xrootd import xrootd
 
 CLOCK = SystemClock()

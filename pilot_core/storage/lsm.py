@@ -1,0 +1,123 @@
+"""Local site mover: CRIC's copytool `lsm`, a site's own programs lsm-get and
+lsm-put.
+
+    lsm-put --size N --checksum adler32:X SOURCE URL
+    lsm-get URL DESTINATION
+
+How a file is stored is the site's affair: lsm-put promises with exit code 0
+that it is there with the size and checksum it was given (pilot3
+`copytool/lsm.py`). Its names are for ever: it refuses one that is taken.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilot_core.base.budget import Budget
+from pilot_core.errors import StorageError
+from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.attempt import Insistent
+from pilot_core.storage.checksum import matches
+from pilot_core.storage.contract import Progress, Stored
+from pilot_core.storage.programs import Finished, Runner
+from pilot_core.storage.sink import beside
+from pilot_core.storage.source import summed
+
+__all__ = ["LsmTool"]
+
+_URL = re.compile(r"[a-z0-9+]+://[^\x00-\x1f]*/[^/\x00-\x1f\x7f]+")
+
+# Exit codes that the sites' programs agree on; 201 is "the copy failed".
+_CODES: Mapping[int, str] = {204: "mismatch", 205: "mismatch", 206: "missing", 211: "taken"}
+# The file is there already, and is the same.
+_THERE = 212
+
+# What the copy below said, where the code says no more than that it failed.
+_WORDS = (
+    (re.compile("No space left|File too large|Disk quota", re.IGNORECASE), "full"),
+    (re.compile("No such file|not found", re.IGNORECASE), "missing"),
+    (re.compile("Permission denied|not authorized|Authentication", re.IGNORECASE), "refused"),
+    (re.compile("timeout|timed out", re.IGNORECASE), "timeout"),
+)
+# `size 123` and `adler32 01234567`, printed by some sites' lsm-put.
+_TOLD = re.compile(r"\bsize[\s:]+(\d+)[\s:]+adler32[\s:]+([0-9a-fA-F]{1,8})\b")
+
+
+class LsmTool(Insistent):
+    """Stores and fetches files with lsm-put and lsm-get, found on PATH.
+
+    Credentials are the programs' own. Progress is told at the end only.
+    """
+
+    name = "lsm"
+
+    def put(
+        self,
+        source: Path,
+        target: str,
+        *,
+        budget: Budget,
+        content_type: str = "",  # noqa: ARG002 - site movers know no content types
+        progress: Progress | None = None,
+    ) -> Stored:
+        """See `CopyTool.put`.
+
+        Raises
+        ------
+        StorageError
+            FILEEXISTS if the name is taken by other bytes.
+        """
+        _check(target)
+        run = self._runner(f"upload of {source.name} to {target}", budget, put=True)
+
+        def once() -> Stored:
+            size, sums = summed(source, budget)
+            options = ("--size", str(size), "--checksum", f"adler32:{sums}")
+            said = run("lsm-put", *options, str(source.absolute()), target)
+            told = _TOLD.search(said)
+            if told is not None and (int(told[1]) != size or not matches(told[2], sums)):
+                wrong = f"{run.what}: lsm-put tells {told[1]} bytes with adler32 {told[2]}"
+                raise StorageError(f"{wrong}, {size} with {sums} were sent", ErrorCode.PUTADMISMATCH)
+            return Stored(target, "", size, sums)
+
+        stored = self._insist(once, what=run.what, put=True, budget=budget)
+        if progress is not None:
+            progress(stored.size, stored.size)
+        return stored
+
+    def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
+        """See `CopyTool.get`."""
+        _check(source)
+        run = self._runner(f"download of {source}", budget, put=False)
+
+        def once() -> Stored:
+            with beside(target) as temporary:
+                run("lsm-get", source, str(temporary))
+                size, sums = summed(temporary, budget)
+                os.replace(temporary, target)
+            return Stored(source, "", size, sums)
+
+        stored = self._insist(once, what=run.what, put=False, budget=budget)
+        if progress is not None:
+            progress(stored.size, stored.size)
+        return stored
+
+    def public_url(self, target: str) -> str:
+        """Nowhere that we know of. Raises for what is no URL."""
+        _check(target)
+        return ""
+
+    def _runner(self, what: str, budget: Budget, *, put: bool) -> Runner:
+        return Runner(self.name, what, budget, put, _kind, good=(0, _THERE) if put else (0,))
+
+
+def _kind(done: Finished) -> str:
+    return _CODES.get(done.code) or next(
+        (kind for pattern, kind in _WORDS if pattern.search(done.said)), "failed"
+    )
+
+
+def _check(url: str) -> None:
+    if _URL.fullmatch(url) is None or any(part in (".", "..") for part in url.split("/")):
+        raise StorageError(f"{url!r} is no URL of a file", ErrorCode.NOSTORAGEPROTOCOL)

@@ -1,0 +1,127 @@
+"""Folders that earlier workers left behind: which may go, and which stay for a
+while.
+
+A worker keeps its folder if a job's logs could not be stored or its final
+report not be delivered, and one that was killed has no choice. On a pod they go
+with the pod; on a batch node they would pile up. Only folders that a starter
+made count, known by a lock file in them, and never one whose starter or pilot
+still lives: the kernel lets go of their locks with them.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilot_core.ledger import LOCK_NAME as PILOT_LOCK
+from pilot_starter.place import HOME_PREFIX, keepsakes
+
+__all__ = ["KEEP_DAYS", "KEEP_MOST", "occupied", "sweep"]
+
+log = logging.getLogger(__name__)
+
+STARTER_LOCK = "starter.lock"
+#: A folder with something of use stays for so long, and only so many of them.
+KEEP_DAYS = 7
+KEEP_MOST = 10
+# Younger ones are left alone: their worker may just be moving in.
+_YOUNG_S = 600.0
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def occupied(home: Path) -> Iterator[int | None]:
+    """Mark a folder as a starter's own and as lived in, while the block lasts.
+
+    Gives the lock's descriptor: a process that inherits it lives there too. A
+    pilot of another make may outlive its starter and has no lock of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        fd = None
+        try:
+            fd = os.open(home / STARTER_LOCK, _FLAGS | os.O_CREAT, 0o600)
+            stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            # A full disk, or a file system without locks: never swept.
+            log.warning("%s cannot be marked as lived in: %s", home, err.strerror or err)
+        yield fd
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A folder nobody lives in."""
+
+    home: Path
+    moved: float
+    keepsakes: tuple[str, ...]
+
+
+def sweep(tmp_dir: Path, *, now: float, stop: threading.Event) -> None:
+    """Remove what earlier workers of this user left in `tmp_dir` and nobody
+    needs; never raises.
+
+    Nothing of use in it: it goes. Else the newest `KEEP_MOST` stay, for
+    `KEEP_DAYS`; what is lost with the others is said.
+    """
+    left = sorted(_left(tmp_dir, now), key=lambda one: one.moved, reverse=True)
+    kept = 0
+    for one in left:
+        if stop.is_set():
+            return
+        if one.keepsakes:
+            days = (now - one.moved) / 86_400
+            if kept < KEEP_MOST and days < KEEP_DAYS:
+                kept += 1
+                continue
+            log.warning("%s, %.1f days old, is removed with %s", one.home, days, ", ".join(one.keepsakes))
+        else:
+            log.info("%s of an earlier worker is removed", one.home)
+        shutil.rmtree(one.home, ignore_errors=True)
+
+
+def _left(tmp_dir: Path, now: float) -> Iterator[_Left]:
+    for home in tmp_dir.glob(f"{HOME_PREFIX}*"):
+        try:
+            found = home.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            moved = max(found.st_mtime, (home / STARTER_LOCK).lstat().st_mtime)
+            if (
+                now - moved >= _YOUNG_S
+                and _free(home / STARTER_LOCK)
+                and _free(home / PILOT_LOCK, absent=True)
+            ):
+                yield _Left(home, moved, tuple(keepsakes(home)))
+        except OSError:
+            # Not a starter's, or gone meanwhile.
+            continue
+
+
+def _free(lock: Path, *, absent: bool = False) -> bool:
+    """True if nobody holds it; where that cannot be told, somebody does.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened; with `absent` one that does not exist is free.
+    """
+    try:
+        fd = os.open(lock, _FLAGS)
+    except FileNotFoundError:
+        if absent:
+            return True
+        raise
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

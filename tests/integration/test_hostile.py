@@ -1,0 +1,93 @@
+"""Payloads and job definitions made to stop, blind or mislead the pilot: each
+job gets its end, and the pilot takes the next one.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilot_core.local.definition import make
+from pilot_core.local.server import LocalPanda
+from tests.fakes.pilot_process import start_pilot
+
+PROCESS = ("--engine", "process")
+
+
+@pytest.fixture
+def panda(tmp_path: Path) -> Iterator[LocalPanda]:
+    with LocalPanda(tmp_path / "panda") as server:
+        yield server
+
+
+def submit(panda: LocalPanda, command: str, **more: object) -> int:
+    return panda.store.submit(
+        make(transformation=f"{panda.url}/trf/bash-c-enc", parameters=command, encode=True, **more)
+    )
+
+
+def stored(panda: LocalPanda, job: int, name: str) -> Path:
+    return panda.folder / "logs" / "LOCAL" / f"PandaJob_{job}" / name
+
+
+@pytest.mark.docker
+def test_what_a_payload_leaves_in_the_folder_of_container_ids(panda: LocalPanda, tmp_path: Path) -> None:
+    steps = (
+        "cd $CONTAINER_CIDDIR",
+        "mkfifo 1",
+        "ln -s /dev/zero 2",
+        "truncate -s 1T 3",
+        "mkdir 4",
+        "touch ²",
+        "echo ../../info > 5",
+        "sleep 1",
+    )
+    job = submit(panda, "; ".join(steps))
+    with start_pilot(panda, tmp_path / "home") as pilot:
+        assert pilot.wait(30) == 0
+    assert panda.store.job(job).status == "finished", pilot.text()
+
+
+def test_a_folder_deeper_than_the_stack_costs_the_pilot_nothing(panda: LocalPanda, tmp_path: Path) -> None:
+    """Removing it raised RecursionError, which was the end of the pilot."""
+    panda.cric.add_queue("LOCAL", timefloor=600)
+    script = "import os\nfor i in range(3000):\n    os.mkdir('d')\n    os.chdir('d')"
+    deep, next_one = submit(panda, f'{sys.executable} -c "{script}"'), submit(panda, "true")
+    home = tmp_path / "home"
+    with start_pilot(panda, home, *PROCESS, "--cleanup", "yes") as pilot:
+        assert pilot.wait(60) == 0, pilot.text()[-3000:]
+    assert [panda.store.job(job).status for job in (deep, next_one)] == ["finished", "finished"]
+    assert not list(home.glob("PanDA_Pilot-*"))
+
+
+def test_a_payload_that_prints_nearly_tokens_stops_nobody(panda: LocalPanda, tmp_path: Path) -> None:
+    """The search for tokens took the square of the length, with every thread
+    waiting.
+    """
+    script = "open('jobReport.json', 'w').write('eyJ' * 1_000_000)"
+    job = submit(panda, f'{sys.executable} -c "{script}"')
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait(60) == 0
+    assert panda.store.job(job).status == "finished"
+
+
+def test_thousands_of_missing_outputs_are_told_in_few_words(panda: LocalPanda, tmp_path: Path) -> None:
+    names = [f"out{number}" for number in range(3000)]
+    job = submit(panda, "true", outFiles=",".join((*names, "log.tgz")), realDatasets="d/," * 3000 + "d/")
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait(60) == 0
+        said = next(line for line in pilot.text().splitlines() if "pilotErrorDiags" in line)
+    assert panda.store.job(job).status == "failed"
+    assert "and 2990 more" in said
+    assert len(said) < 5000
+
+
+def test_a_file_name_does_not_pass_for_a_line_of_the_log(panda: LocalPanda, tmp_path: Path) -> None:
+    forged = "2026-11-21 08:51:00,123 | INFO     | job definition = {}"
+    job = submit(panda, f"mkdir $'payload.\\n{forged}'")
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        assert pilot.wait(60) == 0
+    kept = stored(panda, job, "pilotlog.txt").read_text().splitlines()
+    assert any(line.startswith(f" {forged}") for line in kept)
+    assert not any(line.startswith(forged) for line in kept)
