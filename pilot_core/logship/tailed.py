@@ -1,7 +1,9 @@
 """One open file, read by bytes: whole lines, each once, and what is confirmed."""
 
+import contextlib
 import io
 import logging
+import threading
 import zlib
 from pathlib import Path
 
@@ -47,6 +49,7 @@ class TailedFile:
         self.size = place.offset
         self.grown_at = 0.0
         self._fd = fd
+        self._closing = threading.Lock()
         self._disk = disk
         self._cap = line_bytes
         self._at = place.offset
@@ -72,8 +75,19 @@ class TailedFile:
 
     @property
     def left_bytes(self) -> int:
-        """Bytes the sink has not confirmed, as of the last look."""
+        """Bytes the sink has not confirmed; from any thread.
+
+        While the sink refuses what is in memory nobody looks at the file, so
+        it is measured here.
+        """
+        with self._closing:
+            self._measure()
         return max(0, self.size - self.place.offset)
+
+    def _measure(self) -> None:
+        if self._fd >= 0 and not self.replaced:
+            with contextlib.suppress(OSError):
+                self.size = max(self._at, self._disk.fstat(self._fd).st_size)
 
     def grew(self, now: float) -> bool:
         """Look at size and time; False if there is nothing new to read."""
@@ -196,6 +210,8 @@ class TailedFile:
 
     def close(self) -> None:
         """Let go of the file; a second call is harmless."""
-        if self._fd >= 0:
-            self._disk.close(self._fd)
-            self._fd = -1
+        with self._closing:
+            self._measure()
+            if self._fd >= 0:
+                self._disk.close(self._fd)
+                self._fd = -1

@@ -63,13 +63,13 @@ class Place:
     packs: bool = False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with gcs.gcs_emulator(tmp_path_factory.mktemp("gcs")) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def testbench() -> str:
     url = os.environ.get("STORAGE_TESTBENCH", "").rstrip("/")
     if not url:
@@ -78,33 +78,33 @@ def testbench() -> str:
     return url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("s3")
     with s3.moto(folder) as url, s3.credentials(folder):
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def xrd() -> Iterator[Xrootd]:
     with xrootd() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     pki = make_pki(tmp_path_factory.mktemp("pki"))
     with https_store(pki.tls.cert, pki.tls.key) as store:
         yield store.url, pki.ca
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rucio.RucioServer]:
     with rucio.rucio_server(tmp_path_factory.mktemp("rucio")) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with lsm.lsm(tmp_path_factory.mktemp("lsm")) as store:
         yield store

@@ -192,7 +192,7 @@ def test_the_file_sink_has_the_same(panda: LocalPanda, tmp_path: Path) -> None:
     assert len({e["insertId"] for e in entries}) == 200
 
 
-BACKLOG = 60_000
+BACKLOG = 30_000
 
 
 def backlog(panda: LocalPanda) -> int:
@@ -205,7 +205,7 @@ def backlog(panda: LocalPanda) -> int:
 
 
 def test_sigterm_with_a_large_backlog(panda: LocalPanda, service: CloudLogging, tmp_path: Path) -> None:
-    """25 MB that nobody has looked at are out before the node is gone."""
+    """12 MB that nobody has looked at are out before the node is gone."""
     job = backlog(panda)
     home = tmp_path / "home"
     with start_pilot(panda, home, *options(google(service), "300"), environment=ENVIRONMENT) as pilot:

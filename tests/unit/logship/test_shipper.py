@@ -277,6 +277,18 @@ def test_a_dead_sink_at_the_end_leaves_the_rest_and_says_so(rig: Rig) -> None:
     assert rig.seen() == list(range(100))
 
 
+def test_what_is_written_while_the_sink_refuses_counts_as_left(rig: Rig) -> None:
+    def refuse_and_grow(_: Sequence[Entry]) -> Outcome:
+        rig.lines(1)
+        return AGAIN
+
+    rig.sink.mood = refuse_and_grow
+    rig.lines(100)
+    counts = rig.finish(seconds=5.0)
+    assert len(rig.sink.batches) == 0
+    assert counts.left_bytes == rig.path.stat().st_size
+
+
 def test_nothing_behind_a_load_that_was_given_up_moves_the_position(rig: Rig) -> None:
     rig.lines(100)
     rig.sink.mood = lambda _: AGAIN
