@@ -48,6 +48,10 @@ AGAIN_INFO_S = 60.0
 #: With less than this left to live the pilot asks for no further job.
 SHORTEST_JOB_S = 300.0
 
+#: After so many definitions in a row that it cannot understand a pilot leaves
+#: the queue to others: it may rather be of the wrong version than they.
+BAD_JOBS = 3
+
 #: A shorter pause between two jobs is none.
 SHORT_BREATHER_S = 5.0
 
@@ -115,6 +119,7 @@ class Agent:
             final_s=config.wrapup.final_s,
         )
         self._jobs_done = 0
+        self._bad_jobs = 0
         self._breather_s = 0.0
 
     def run(self) -> ErrorCode:
@@ -158,9 +163,17 @@ class Agent:
                 break
             self._check_space()
             asked_s = self._clock.time()
-            job = self._next_job(source)
+            try:
+                job = self._next_job(source)
+            except BadJob as err:
+                self._bad_jobs += 1
+                if not source.renewable or self._bad_jobs >= BAD_JOBS:
+                    raise
+                log.error("%s; the next job is asked for", err)
+                continue
             if job is None:
                 return ErrorCode.NONE
+            self._bad_jobs = 0
             outcome = self._work(job, queue, asked_s)
             if outcome.signal:
                 return outcome.signal

@@ -296,6 +296,25 @@ def test_a_job_that_cannot_run_is_reported_failed(
     assert "Traceback" not in pilot.text()
 
 
+def test_a_job_that_nobody_understands_is_not_the_end_of_the_pilot(panda: LocalPanda, tmp_path: Path) -> None:
+    panda.cric.add_queue("LONG", timefloor=600)
+
+    def submit_to_long(**change: str) -> int:
+        definition = make(transformation=f"{panda.url}/trf/bash-c", parameters="true", queue="LONG")
+        return panda.store.submit({**definition, **change})
+
+    bad = [submit_to_long(logFile="../log.tgz", outFiles="../log.tgz") for _ in range(2)]
+    good = submit_to_long()
+    worse = [submit_to_long(logFile="a/b.tgz", outFiles="a/b.tgz") for _ in range(3)]
+    rest = submit_to_long()
+    with start_pilot(panda, tmp_path / "home", *PROCESS, queue="LONG") as pilot:
+        assert pilot.wait(60) != 0, "three in a row: something is wrong with us"
+    assert "Traceback" not in pilot.text()
+    assert {panda.store.job(job).status for job in (*bad, *worse)} == {"failed"}
+    assert panda.store.job(good).status == "finished", pilot.text()
+    assert panda.store.job(rest).status == "activated"
+
+
 def test_image_job_without_an_engine(panda: LocalPanda, tmp_path: Path) -> None:
     job = panda.store.submit(make(image="busybox:1", parameters="true"))
     with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
