@@ -47,15 +47,16 @@ class Queue:
     server: str
     image: str
     tag: str
+    health_port: int
 
 
 def queues() -> list[Queue]:
     """The table."""
     table = yaml.safe_load((HERE / "queues.yaml").read_text())
-    missing = [name for name in ("server", "image", "tag") if not table.get(name)]
+    missing = [name for name in ("server", "image", "tag", "health_port") if table.get(name) in (None, "")]
     if missing:
         raise SystemExit(f"deploy/queues.yaml: {', '.join(missing)} must be set")
-    common = {"server": table["server"], "image": table["image"], "tag": table["tag"]}
+    common = {key: value for key, value in table.items() if key != "queues"}
     return [Queue(name=name, **{**common, **row}) for name, row in table["queues"].items()]
 
 
@@ -107,12 +108,28 @@ def _of_queue(queue: Queue, variant: str) -> dict[str, Any]:
             "limits": {"cpu": CPU_LIMIT, "memory": f"{queue.maxrss_mib + beside}Mi"},
         },
     }
+    if queue.health_port:
+        container = merge(container, _over_http(queue.health_port))
     pod: dict[str, Any] = {"containers": [container]}
     if queue.preemptible:
         pod["tolerations"] = [
             {"key": taint, "operator": "Equal", "value": "true", "effect": "NoSchedule"} for taint in TAINTS
         ]
     return {"spec": {"template": {"spec": pod}}}
+
+
+def _over_http(port: int) -> dict[str, Any]:
+    """Probes that ask the starter's port: a command of their own would need
+    30 MB in the pod, beside a payload that may have taken all of it.
+    """
+    ask = {"exec": None, "httpGet": {"path": "/healthz", "port": "health"}}
+    return {
+        "name": "pilot",
+        "env": [{"name": "PILOT_HEALTH_PORT", "value": f"0.0.0.0:{port}"}],
+        "ports": [{"name": "health", "containerPort": port}],
+        "startupProbe": ask,
+        "livenessProbe": ask,
+    }
 
 
 def debug_pod() -> dict[str, Any]:

@@ -183,6 +183,8 @@ class Agent:
                 return ErrorCode.COMMUNICATIONFAILURE
             self._attendant.draining |= outcome.drain
         log.info("no further job: %s", reason)
+        # Harvester soon sends a pilot in our place, which asks at once.
+        self._attendant.wait("breather", self._breathe, asking=True)
         return ErrorCode.NONE
 
     # --- before the first job -----------------------------------------------
@@ -261,11 +263,8 @@ class Agent:
             raise
 
     def _ask(self, source: JobSource, stop: threading.Event) -> Job | None:
+        self._breathe(stop)
         budget = self._whole.part(max(0.0, self._left_s()), "asking for a job")
-        pause = min(self._breather_s, budget.left / 2)
-        if pause > SHORT_BREATHER_S:
-            log.info("the last final report had to wait: the next job is asked for in %.0f s", pause)
-            self._clock.wait(stop, pause)
         try:
             return source.next(budget=budget, stop=stop)
         except BadJob as err:
@@ -274,6 +273,13 @@ class Agent:
             raise
         except BudgetSpent as err:
             raise ServerError(str(err)) from err
+
+    def _breathe(self, stop: threading.Event) -> None:
+        """The pause of `breather_s`, within what is left of our life."""
+        pause, self._breather_s = min(self._breather_s, self._left_s() / 2), 0.0
+        if pause > SHORT_BREATHER_S:
+            log.info("the last final report had to wait, and so did those of others: %.0f s of pause", pause)
+            self._clock.wait(stop, pause)
 
     # --- one job ------------------------------------------------------------
 

@@ -382,7 +382,8 @@ class StorageConfig:
     upload_bundle
         Store `log.tgz` besides the single files.
     cap_bytes
-        A larger log file is stored as its head and tail; 0 for no limit.
+        A larger log file is stored as its head and tail, 64 MiB at most; 0
+        for the largest output that a payload may have (`output_bytes`).
     gzip_bytes
         Text of at least so many bytes is stored gzip-encoded in buckets; 0
         for never: what is packed can only be read from its beginning.

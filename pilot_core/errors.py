@@ -75,16 +75,25 @@ class BadJob(PayloadError):
     panda_id, attempt
         The job, where the definition at least says so much; the failed report
         then still reaches the server.
+    code
+        CONVERSIONFAILURE by default.
     """
 
     default = ErrorCode.CONVERSIONFAILURE
 
     def __init__(
-        self, field: str, value: object, why: str, *, panda_id: int | None = None, attempt: int | None = None
+        self,
+        field: str,
+        value: object,
+        why: str,
+        *,
+        panda_id: int | None = None,
+        attempt: int | None = None,
+        code: ErrorCode | None = None,
     ) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        super().__init__(f"job definition: {field}={shown}: {why}")
+        super().__init__(f"job definition: {field}={shown}: {why}", code)
         self.field = field
         self.panda_id = panda_id
         self.attempt = attempt

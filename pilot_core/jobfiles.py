@@ -16,7 +16,7 @@ from pilot_core.model.job import InputFile, Job, OutputFile
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue, Storage
 from pilot_core.model.report import FileReport
-from pilot_core.storage.contract import CopyTool, Place, Stored
+from pilot_core.storage.contract import CopyTool, Place, Stored, of_site
 from pilot_core.storage.destination import (
     LOG_ACTIVITIES,
     OUTPUT_ACTIVITIES,
@@ -125,7 +125,8 @@ class JobFiles:
             prefix,
             clock=self._clock,
             roots=(paths.work, paths.shared),
-            cap_bytes=self._config.cap_bytes,
+            # Without a cap of its own: what ended a payload is not stored whole.
+            cap_bytes=self._config.cap_bytes or self._monitor.output_bytes,
             gzip_bytes=self._config.gzip_bytes,
             uploaded=self._uploaded,
         )
@@ -147,7 +148,7 @@ class JobFiles:
             return None
         made = make_bundle(
             paths.work,
-            paths.home / f"{job.panda_id}.{job.log.lfn}",
+            paths.home / f"{job.panda_id}.log.tgz",
             top=f"tarball_PandaJob_{job.panda_id}_{queue.name}",
             budget=budget,
             roots=(paths.shared,),
@@ -156,7 +157,7 @@ class JobFiles:
         try:
             if place.tarball or self._config.upload_bundle:
                 url, kind = file_url(place.prefix, job.log.lfn), "application/gzip"
-                stored = self.tool(place.copytool).put(made.path, url, budget=budget, content_type=kind)
+                stored = self._tool_at(place).put(made.path, url, budget=budget, content_type=kind)
         finally:
             made.path.unlink(missing_ok=True)
         return file_report(job.log, stored, place.endpoint)
@@ -244,7 +245,11 @@ class JobFiles:
         endpoint: str,
     ) -> Place:
         where = self._destination(job, queue, file, endpoint, activities, budget)
-        return Place(self.tool(where.copytool), file_url(where.prefix, file.lfn), where.endpoint)
+        return Place(self._tool_at(where), file_url(where.prefix, file.lfn), where.endpoint)
+
+    def _tool_at(self, where: Destination) -> CopyTool:
+        tool = self.tool(where.copytool)
+        return tool.at(setup=where.setup, token=where.token) if of_site(tool) else tool
 
     def _destination(
         self,

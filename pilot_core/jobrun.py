@@ -173,6 +173,7 @@ class JobRun:
             work=self._paths.work,
             shared=self._paths.shared,
             labels=self._labels,
+            engine=self._config.payload.engine,
         )
         with contextlib.ExitStack() as stack:
             try:

@@ -102,7 +102,7 @@ class LastWord:
         if self._worker.cleanup and not done.failed:
             remove_job(paths)
         stored = done.stored.get(paths.log)
-        return (stored.public_url or stored.url) if stored is not None else ""
+        return (uploader.url(paths.log.name) or stored.url) if stored is not None else ""
 
     def give_up(self, job: Job, run: JobRun, err: Exception) -> None:
         """The job's own loop failed: its end is told with what the ledger

@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class HeldJob:
         The job's folders.
     labels
         Labels on everything the job started.
+    engine
+        What runs payloads here, as `--engine` has it; empty if not known.
     log_prefix, copytool
         Where its logs go and with which tool; empty if not yet known.
     """
@@ -72,6 +74,7 @@ class HeldJob:
     labels: Mapping[str, str] = field(default_factory=dict)
     log_prefix: str = ""
     copytool: str = ""
+    engine: str = ""
 
     def owner_alive(self) -> bool:
         """True if the pilot that wrote this still runs on this machine."""
@@ -117,7 +120,15 @@ class Ledger:
         finally:
             os.close(fd)
 
-    def take(self, report: JobReport, *, work: Path, shared: Path, labels: Mapping[str, str]) -> None:
+    def take(
+        self,
+        report: JobReport,
+        *,
+        work: Path,
+        shared: Path,
+        labels: Mapping[str, str],
+        engine: str = "",
+    ) -> None:
         """A job is ours from now on."""
         with self._lock:
             self._write(
@@ -130,6 +141,7 @@ class Ledger:
                     pid_ticks=start_ticks(os.getpid()) or 0,
                     boot=boot_id(),
                     labels=dict(labels),
+                    engine=engine,
                 )
             )
 
@@ -190,7 +202,13 @@ def _read(data: dict[str, Any]) -> HeldJob:
     report["usage"] = Usage(**report["usage"])
     report["files"] = tuple(FileReport(**f) for f in report["files"])
     report["timing"] = tuple(report["timing"])
-    return HeldJob(**{**data, "report": JobReport(**report)})
+    return HeldJob(**_known(HeldJob, {**data, "report": JobReport(**_known(JobReport, report))}))
+
+
+def _known(kind: type[HeldJob] | type[JobReport], data: dict[str, Any]) -> dict[str, Any]:
+    """Without what only a newer pilot than this starter knows."""
+    names = {one.name for one in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}
 
 
 def last_report(held: HeldJob, *, code: ErrorCode, diag: str, end_s: float) -> JobReport:

@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 #: waits for it, and a signal must not wait longer than this.
 LAST_LOG_S = 5.0
 
-#: Longest pause after a final report that had to wait.
+#: Longest pause after a final report that had to wait, in units of its wait
+#: and in seconds.
+BREATHER = 2.0
 LONGEST_BREATHER_S = 1_800.0
 
 #: Of the time left when the pilot is killed during the wrap-up: what is not
@@ -191,7 +193,7 @@ class Wrapper:
             self.result.problems.append(replace_diag(err, f"{path.name}: {err.diag}"))
         stored = upload.stored.get(self._paths.log)
         if stored is not None:
-            self.result.log_url = stored.public_url or stored.url
+            self.result.log_url = self._uploader.url(self._paths.log.name) or stored.url
         if self._packed is not None and not upload.failed:
             self.result.files += (self._packed,)
 
@@ -242,13 +244,14 @@ def deliver_at_last(server: Server, report: JobReport, *, budget: Budget, hasten
 
 
 def breather_s(waited_s: float) -> float:
-    """Seconds for which a pilot asks for no job after a final report that had
-    to wait so long.
+    """Seconds for which a pilot neither asks for a job nor makes room for
+    another pilot, after a final report that had to wait so long.
 
     The others' reports come just now, and a new job is three requests more:
-    those of a fleet are spread over as long a time as the server was away.
+    those of a fleet are spread over twice the time that the server was away
+    (`benchmarks/fleet_server.py`).
     """
-    return random.uniform(0.0, min(waited_s, LONGEST_BREATHER_S))
+    return random.uniform(0.0, min(BREATHER * waited_s, LONGEST_BREATHER_S))
 
 
 def bare(report: JobReport) -> JobReport:

@@ -136,7 +136,11 @@ def _shell(config: StarterConfig) -> int:
         return 1
     proxy = Path(status.home) / ".credentials/x509up"
     environment = {**os.environ, **({"X509_USER_PROXY": str(proxy)} if proxy.exists() else {})}
-    os.chdir(status.home)
+    try:
+        os.chdir(status.home)
+    except OSError as err:
+        print(f"the worker has {status.phase}: {status.home}: {err.strerror}")
+        return 1
     return os.execvpe("bash", ["bash", "-i"], environment)
 
 

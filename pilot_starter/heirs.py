@@ -54,7 +54,13 @@ class Services:
         # The proxy that the pilot had: our copy, where there is one.
         proxy = self.credentials.proxy_file or self.config.storage.proxy_file
         storage = replace(self.config.storage, proxy_file=proxy)
-        remains = Remains(docker_url=docker_url, storage=storage, clock=self.clock, pods=self._pods())
+        remains = Remains(
+            docker_url=docker_url,
+            storage=storage,
+            clock=self.clock,
+            pods=self._cluster,
+            engine=self.config.child_environment.get("PILOT_ENGINE", ""),
+        )
         return Heirs(
             send=self.send,
             tidy=remains.tidy,
@@ -62,15 +68,14 @@ class Services:
             drop=remains.drop,
         )
 
-    def _pods(self) -> Callable[[float], Cluster] | None:
-        """The cluster, if the pilot was told to run payloads as pods."""
+    def _cluster(self, call_s: float) -> Cluster:
+        """The cluster that we run in."""
         environment = self.config.child_environment
-        if environment.get("PILOT_ENGINE") != "kubernetes":
-            return None
-        account = Path(environment.get("PILOT_SERVICE_ACCOUNT") or ACCOUNT)
-        namespace = environment.get("POD_NAMESPACE", "")
-        return lambda call_s: Cluster(
-            namespace=namespace, account=account, environment=environment, call_s=call_s
+        return Cluster(
+            namespace=environment.get("POD_NAMESPACE", ""),
+            account=Path(environment.get("PILOT_SERVICE_ACCOUNT") or ACCOUNT),
+            environment=environment,
+            call_s=call_s,
         )
 
     def send(self, report: JobReport, budget: Budget, stop: threading.Event) -> None:

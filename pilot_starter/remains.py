@@ -70,7 +70,9 @@ class Remains:
     docker_url
         Where the daemon listens; None for the usual socket.
     pods
-        The cluster, given the seconds for a call, if payloads run as pods.
+        The cluster, given the seconds for a call.
+    engine
+        What runs payloads, where the job's record does not say.
     storage
         For the copytools.
     """
@@ -81,10 +83,12 @@ class Remains:
         docker_url: str | None,
         storage: StorageConfig,
         clock: Clock,
-        pods: Callable[[float], Cluster] | None = None,
+        pods: Callable[[float], Cluster],
+        engine: str = "",
     ) -> None:
         self._docker_url = docker_url
         self._pods = pods
+        self._engine = engine
         self._storage = storage
         self._clock = clock
 
@@ -98,7 +102,7 @@ class Remains:
             return
         self._clear(ProcessEngine(clock=self._clock), held, budget)
         call_s = min(_CALL_S, max(0.1, budget.left / 2))
-        if self._pods is not None:
+        if (held.engine or self._engine) == "kubernetes":
             # The pod's name is not needed: nothing is started.
             self._clear(KubeEngine(self._pods(call_s), pod="", clock=self._clock), held, budget)
             return
@@ -164,7 +168,7 @@ class Remains:
             names = ", ".join(path.name for path in told.failed)
             log.warning("not stored within %.1f s: %s", budget.seconds, names)
         pilot_log = told.stored.get(paths.log)
-        url = "" if pilot_log is None else pilot_log.public_url or pilot_log.url
+        url = "" if pilot_log is None else uploader.url(paths.log.name) or pilot_log.url
         return Stored(url=url, left=tuple(told.failed))
 
     def drop(self, held: HeldJob) -> None:

@@ -8,7 +8,15 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UnsafeName", "open_regular", "remove_tree", "safe_join", "tail_bytes", "write_atomic"]
+__all__ = [
+    "TooLongName",
+    "UnsafeName",
+    "open_regular",
+    "remove_tree",
+    "safe_join",
+    "tail_bytes",
+    "write_atomic",
+]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -20,6 +28,10 @@ class UnsafeName(ValueError):
     """A file name from outside that would leave its folder or cannot be a file
     name.
     """
+
+
+class TooLongName(UnsafeName):
+    """No file system takes a name of more than 255 bytes."""
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
@@ -57,7 +69,7 @@ def safe_join(folder: Path, name: str) -> Path:
     if "/" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
         raise UnsafeName(f"file name {name!r} holds a slash or a control character")
     if len(name.encode("utf-8", "surrogatepass")) > 255:
-        raise UnsafeName(f"file name {name[:60]!r}... is longer than 255 bytes")
+        raise TooLongName(f"file name {name[:60]!r}... is longer than 255 bytes")
     return folder / name
 
 

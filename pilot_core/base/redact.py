@@ -136,6 +136,14 @@ class Redactor:
             or ("I" in text and ("AKIA" in text or "ASIA" in text or "AIza" in text or "PRIVATE KEY" in text))
         )
 
+    def suspects_in(self, value: object) -> bool:
+        """`suspects` for each text in a JSON value, names included."""
+        if isinstance(value, str):
+            return self.suspects(value)
+        if isinstance(value, dict):
+            return any(self.suspects_in(k) or self.suspects_in(v) for k, v in value.items())
+        return isinstance(value, list) and any(map(self.suspects_in, value))
+
     def data(self, data: bytes) -> bytes:
         """Like `text`, for bytes in UTF-8; bytes without a secret come back as
         they were.

@@ -83,6 +83,7 @@ def parse_queue(settings: Settings, name: str) -> Queue:
         container_options=read.text("container_options"),
         catchall=read.text("catchall"),
         copytools={**copytools, "": plain} if plain else copytools,
+        setups=read.setups("copytools"),
         storages=read.activities("astorages"),
         params=read.mapping("params"),
     )
@@ -113,6 +114,7 @@ def parse_storage(settings: Settings, name: str) -> Storage:
     return Storage(
         name=name,
         type=read.text("type"),
+        token=read.text("token"),
         deterministic=read.flag("is_deterministic"),
         protocols={activity: found for activity, found in protocols.items() if found},
     )
@@ -210,6 +212,17 @@ class _Reader:
         if not isinstance(found, (list, dict)) or not all(isinstance(item, str) for item in found):
             raise self.wrong(key, value, "a list of names")
         return tuple(name for item in found if (name := item.strip()) not in _UNSET)
+
+    def setups(self, key: str) -> dict[str, str]:
+        """`{tool: {"setup": script}}`, those without a script left out."""
+        value = self._get(key)
+        tools = value if isinstance(value, dict) else {}
+        inner = {
+            str(tool): _Reader(about, f"{self._what}: {key}: {tool}")
+            for tool, about in tools.items()
+            if isinstance(about, dict)
+        }
+        return {tool: script for tool, read in inner.items() if (script := read.text("setup"))}
 
     def activities(self, key: str) -> dict[str, tuple[str, ...]]:
         """Names by activity, activities without any left out."""

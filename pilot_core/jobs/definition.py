@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pilot_core.base.redact import secret_values
 from pilot_core.errors import BadJob
-from pilot_core.jobs.fields import flag, items, number, pilot_secrets, plain_name, text
+from pilot_core.jobs.fields import flag, items, number, pilot_secrets, plain_folder, plain_name, text
 from pilot_core.model.job import InputFile, Job, OutputFile
 
 __all__ = ["read_definition"]
@@ -152,6 +152,9 @@ def _parallel(raw: Mapping[str, object], field: str, names: list[str], what: str
     return found
 
 
+# What the pilot writes in the folder that inputs are fetched to.
+_OURS = frozenset({"pilotlog.txt", "payload.stdout", "payload.stderr", "panda_secrets.json"})
+
 _IN_LISTS = ("GUID", "fsize", "checksum", "scopeIn", "ddmEndPointIn", "realDatasetsIn", "prodDBlockToken")
 
 
@@ -171,12 +174,14 @@ def _inputs(raw: Mapping[str, object]) -> tuple[InputFile, ...]:
         unstored = not endpoint and (token == "local" or not guid)
         if not name or name in found or unknown or unstored or dataset == "pseudo_dataset":
             continue
+        if name in _OURS:
+            raise BadJob("inFiles", name, "a file of the pilot's")
         found[name] = InputFile(
             lfn=plain_name("inFiles", name),
             guid=guid,
-            scope=scope,
-            dataset=dataset,
-            endpoint=endpoint,
+            scope=plain_folder("scopeIn", scope),
+            dataset=plain_folder("realDatasetsIn", dataset),
+            endpoint=endpoint and plain_name("ddmEndPointIn", endpoint),
             size=_amount({"fsize": size}, "fsize"),
             checksum=checksum,
         )
@@ -201,7 +206,13 @@ def _outputs(raw: Mapping[str, object]) -> tuple[tuple[OutputFile, ...], OutputF
         guid = text(raw, "logGUID") if name == log_name else ""
         if not name or name in found:
             continue
-        found[name] = OutputFile(plain_name("outFiles", name), guid, scope, dataset, endpoint)
+        found[name] = OutputFile(
+            plain_name("outFiles", name),
+            guid,
+            plain_folder("scopeOut", scope),
+            plain_folder("realDatasets", dataset),
+            endpoint and plain_name("ddmEndPointOut", endpoint),
+        )
     if log_name in found:
         log_file = found.pop(log_name)
     return tuple(found.values()), log_file

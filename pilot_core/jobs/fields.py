@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pilot_core.base.files import UnsafeName, safe_join
+from pilot_core.base.files import TooLongName, UnsafeName, safe_join
 from pilot_core.errors import BadJob
+from pilot_core.model.codes import ErrorCode
 
-__all__ = ["flag", "items", "number", "pilot_secrets", "plain_name", "text", "unset"]
+__all__ = ["flag", "items", "number", "pilot_secrets", "plain_folder", "plain_name", "text", "unset"]
 
 _INT8 = 2**63 - 1
 _UNSET = ("", "NULL", "None")
@@ -119,12 +120,31 @@ def plain_name(field: str, name: str) -> str:
     Raises
     ------
     BadJob
-        It would not.
+        It would not: LFNTOOLONG or BADOUTPUTFILENAME.
     """
     try:
         return safe_join(_ANYWHERE, name).name
+    except TooLongName as err:
+        raise BadJob(field, name, str(err), code=ErrorCode.LFNTOOLONG) from err
     except UnsafeName as err:
-        raise BadJob(field, name, str(err)) from err
+        raise BadJob(field, name, str(err), code=ErrorCode.BADOUTPUTFILENAME) from err
+
+
+def plain_folder(field: str, name: str) -> str:
+    """A dataset or scope that is, or gives, a folder below its storage's
+    prefix; empty for none.
+
+    Raises
+    ------
+    BadJob
+        It is absolute, or a part of it is no plain name.
+    """
+    if name.startswith("/"):
+        raise BadJob(field, name, "absolute", code=ErrorCode.BADOUTPUTFILENAME)
+    for part in name.split("/"):
+        if part:
+            plain_name(field, part)
+    return name
 
 
 def pilot_secrets(raw: Mapping[str, object]) -> dict[str, str]:

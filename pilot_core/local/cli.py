@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         sub = command(name, function, text)
         sub.add_argument("--url", help="the server, if it is not the one on --folder")
+        sub.add_argument("--cacert", type=Path, help="PEM file with the CA of an HTTPS server")
         return sub
 
     serve = command("serve", _serve, "run a server until Ctrl-C")

@@ -1,6 +1,7 @@
 """What the console asks of a running local server."""
 
 import json
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -40,10 +41,27 @@ def find_url(folder: Path) -> str:
 
 
 class Client:
-    """Talks to one server."""
+    """Talks to one server.
 
-    def __init__(self, url: str) -> None:
+    Parameters
+    ----------
+    ca
+        PEM file with the CA of an HTTPS server; None for the system's.
+
+    Raises
+    ------
+    Unanswered
+        That file cannot be read.
+    """
+
+    def __init__(self, url: str, ca: Path | None = None) -> None:
         self.url = url.rstrip("/")
+        self._context: ssl.SSLContext | None = None
+        if ca is not None:
+            try:
+                self._context = ssl.create_default_context(cafile=ca)
+            except OSError as err:  # an SSLError is one
+                raise Unanswered(f"{ca}: {err.strerror or err}") from None
 
     def submit(self, definition: Mapping[str, object]) -> int:
         """Submit a job; its PandaID."""
@@ -84,7 +102,7 @@ class Client:
 
     def _open(self, request: urllib.request.Request) -> bytes:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as answer:
                 data: bytes = answer.read()
                 return data
         except urllib.error.HTTPError as err:

@@ -37,7 +37,7 @@ def folder_of(options: argparse.Namespace) -> Path:
 
 
 def _client(options: argparse.Namespace) -> Client:
-    return Client(options.url or find_url(folder_of(options)))
+    return Client(options.url or find_url(folder_of(options)), options.cacert)
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -99,6 +99,8 @@ def work(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         "rubin",
     ]
     command += ["--getjobrequests", "1", "--realtime-interval", "0.5", "--max-jobs", str(plan.jobs)]
+    if options.cacert is not None:
+        command += ["--cacert", str(options.cacert.absolute())]
     os.chdir(plan.folder)
     os.execve(sys.executable, command, made)
 

@@ -11,18 +11,26 @@ rest again and again. It is cut where `_CUTS` say::
 
 Front, statement and place are each parsed once, alone: whole members of an
 object, with these names and no others. So are the few bytes of a message,
-each time. Such parts in this order make a record, and one without a secret if
-its message has none; there is no need to parse it again as a whole, which is
-where nine tenths of the time go.
+those of many records together. Such parts in this order make a record, and
+one without a secret if its message has none; there is no need to parse it
+again as a whole, which is where nine tenths of the time go.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pilot_core.logship.jsontext import loads
+from pilot_core.base.redact import Redactor
+from pilot_core.logship.jsontext import loads, too_deep
 from pilot_core.logship.level import severity
+from pilot_core.logship.stamp import Stamps
 
-__all__ = ["Familiar"]
+__all__ = ["Familiar", "Look", "Looks"]
+
+Looks = tuple[str, str]
+"""Severity and time of a record."""
+
+Look = Callable[[bytes], Looks | None]
+"""Of a line, if it is familiar."""
 
 _FRONT = ("name", "asctime")
 _STATEMENT = ("levelno", "levelname", "filename", "pathname", "lineno", "funcName")
@@ -49,6 +57,8 @@ _CUTS = (
 # `2026-11-21T05:02:42.` and `844073`, from the end of what is before the
 # message.
 _TIME, _FRACTION = -26, -6
+# No line ends so.
+_NOWHERE = b"\n\n", -2
 
 
 class Familiar:
@@ -56,12 +66,17 @@ class Familiar:
 
     Parameters
     ----------
-    suspects
-        Whether a message may hold a secret.
+    redactor
+        What must not leave.
+    stamps
+        What a new second means; `last` stays as it is.
     """
 
-    def __init__(self, suspects: Callable[[str], bool]) -> None:
-        self._suspects = suspects
+    def __init__(self, redactor: Redactor, stamps: Stamps) -> None:
+        self._redactor = redactor
+        self._stamps = stamps
+        # Of the records looked at since the last `sound`.
+        self._messages: list[bytes] = []
         self._cuts = _CUTS[0]
         self._fronts: set[bytes] = set()
         self._levels: dict[bytes, str] = {}
@@ -69,76 +84,108 @@ class Familiar:
         self._second = b""
         # The last record's; hundreds in a row have the same. Its length is
         # negative, as a slice wants it.
-        self._place, self._length = b"", -1
+        self._place, self._length = _NOWHERE
 
-    def look(self, line: bytes) -> tuple[str, str] | None:
-        """Severity and time of a familiar record, of the second learned last.
+    def look(self, line: bytes) -> Looks | None:
+        """Severity and time of a record made of these parts; None for any other.
 
-        None if the line has to be looked at as a whole.
+        Nothing is certain before `sound` has said so.
         """
         cuts = self._cuts
         head, _, rest = line.partition(cuts.message)
         message, _, rest = rest.partition(cuts.statement)
         if rest[self._length :] != self._place and not self._moved(rest):
+            if not rest:
+                self._cuts = next((c for c in _CUTS if c.statement in line), cuts)
             return None
-        level = self._levels.get(rest[: self._length])
-        if level is None or head[:_TIME] not in self._fronts:
+        statement, front = rest[: self._length], head[:_TIME]
+        level = self._levels.get(statement) or self._level(statement)
+        if level is None or not (front in self._fronts or self._front(front)):
             return None
-        if head[_TIME:_FRACTION] != self._second or not head[_FRACTION:].isdigit():
+        if not head[_FRACTION:].isdigit():
             return None
-        try:
-            text = loads(b'"' + message)
-        except ValueError:
+        if head[_TIME:_FRACTION] != self._second and not self._ticked(head):
             return None
-        return None if self._suspects(text) else (level, f"{head[_TIME:].decode()}Z")
+        self._messages.append(message)
+        return level, f"{head[_TIME:].decode()}Z"
 
-    def _moved(self, rest: bytes) -> bool:
-        """The next task, or another process; False if it is not a known one."""
-        place = rest[rest.find(self._cuts.place) :]
-        if place in self._places:
-            self._place, self._length = place, -len(place)
-            return True
-        return False
+    def sound(self) -> bool:
+        """Whether the messages since the last call are JSON, and no secret is in
+        one of them.
 
-    def learn(self, line: bytes, when: str) -> None:
-        """Remember the parts of a record that was looked at as a whole.
-
-        Parameters
-        ----------
-        line
-            A JSON object without secrets, nothing before and a newline behind
-            it.
-        when
-            Its time as it was understood, RFC 3339 in UTC.
+        They are read as one list, each on a line of its own and between quotes.
+        No string goes over the end of a line, so every line holds one at least.
+        Where there are as many strings as lines, and nothing else in the list,
+        each line is one string from end to end.
         """
-        self._second = when[:20].encode()
-        for cuts in _CUTS:
-            head, found, rest = line.partition(cuts.message)
-            _, also, rest = rest.partition(cuts.statement)
-            split = rest.find(cuts.place)
-            if found and also and split > 0:
-                self._cuts = cuts
-                self._keep(head[:_TIME], rest[:split], rest[split:])
-                return
+        messages, self._messages = self._messages, []
+        try:
+            texts = loads(b'["' + b'\n,"'.join(messages) + b"]") if messages else []
+            text = "\n".join(texts)
+        except (ValueError, TypeError):
+            return False
+        if len(texts) != len(messages):
+            return False
+        return not self._redactor.suspects(text) or self._redactor.text(text) == text
 
     def forget(self) -> None:
         """There is a new secret: what was clean need not be."""
         self._fronts.clear()
         self._levels.clear()
         self._places.clear()
-        self._place, self._length = b"", -1
+        self._place, self._length = _NOWHERE
 
-    def _keep(self, front: bytes, statement: bytes, place: bytes) -> None:
-        if max(len(self._fronts), len(self._levels), len(self._places)) >= _MOST:
-            self.forget()
+    # ---- a part that is new
+
+    def _moved(self, rest: bytes) -> bool:
+        """The next task, or another process."""
+        place = rest[rest.find(self._cuts.place) :]
+        if place not in self._places:
+            if place[-2:] != b"}\n" or self._members(b'{"":0' + place, _PLACE) is None:
+                return False
+            _keep_few(self._places)
+            self._places.add(place)
+        self._place, self._length = place, -len(place)
+        return True
+
+    def _level(self, statement: bytes) -> str | None:
+        said = self._members(b'{"levelno":' + statement + b"}", _STATEMENT)
+        if said is None:
+            return None
+        _keep_few(self._levels)
+        self._levels[statement] = level = severity(said)
+        return level
+
+    def _front(self, front: bytes) -> bool:
+        if front[:1] != b"{" or self._members(front + b'"}', _FRONT) is None:
+            return False
+        _keep_few(self._fronts)
+        self._fronts.add(front)
+        return True
+
+    def _ticked(self, head: bytes) -> bool:
+        """Another second, if it is one that the service takes."""
+        when, last = head[_TIME:].decode("ascii", "replace") + "Z", self._stamps.last
+        found = self._stamps.of(when)
+        self._stamps.last = last
+        if found != when:
+            return False
+        self._second = head[_TIME:_FRACTION]
+        return True
+
+    def _members(self, part: bytes, names: tuple[str, ...]) -> dict[str, Any] | None:
+        """A part as an object; None if it is none, has other names, or needs
+        care.
+        """
         try:
-            if front not in self._fronts and tuple(loads(front + b'"}')) == _FRONT:
-                self._fronts.add(front)
-            if statement not in self._levels:
-                said = loads(b'{"levelno":' + statement + b"}")
-                if tuple(said) == _STATEMENT:
-                    self._levels[statement] = severity(said)
-            if place not in self._places and tuple(loads(b'{"":0' + place)) == _PLACE:
-                self._places.add(place)
+            said: dict[str, Any] = loads(part)
         except ValueError:
-            return  # a cut fell into a text: this record stays unfamiliar
+            return None
+        if tuple(said) != names or too_deep(said) or self._redactor.suspects_in(said):
+            return None
+        return said
+
+
+def _keep_few(parts: set[bytes] | dict[bytes, str]) -> None:
+    if len(parts) >= _MOST:
+        parts.clear()

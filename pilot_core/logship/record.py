@@ -18,7 +18,7 @@ from typing import Any
 from pilot_core.base.redact import Redactor
 from pilot_core.logship import jsontext
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
-from pilot_core.logship.familiar import Familiar
+from pilot_core.logship.familiar import Familiar, Look, Looks
 from pilot_core.logship.level import LEVELS, line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
 from pilot_core.logship.stamp import Stamps
@@ -45,6 +45,10 @@ ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
 _PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
+
+
+def _unfamiliar(_: bytes) -> None:
+    """A `Look` at a line as if it were the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class PayloadRecords:
         self._shapes: set[tuple[str, ...]] = set()
         self._clean: set[str] = set()
         self._clean_mdc: dict[str, Any] = {}
-        self._familiar = Familiar(redactor.suspects)
+        self._familiar = Familiar(redactor, self._stamps)
         self._secrets = redactor.known
         self._stamp_s = 0.0
         self._end = source.offset
@@ -124,11 +128,21 @@ class PayloadRecords:
             return self._piece(chunk)
         if self._secrets != self._redactor.known:
             self._forget()
+        before = self._stamps.last, self._held
+        entries = self._entries(chunk, self._familiar.look)
+        if not self._familiar.sound():
+            # One of them has a secret, or is none. It is rare, so all are
+            # looked at once more.
+            self._stamps.last, self._held = before
+            entries = self._entries(chunk, _unfamiliar)
+        return entries
+
+    def _entries(self, chunk: Chunk, look: Look) -> list[Entry]:
         head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
         # Local names and `tuple.__new__`: this loop is where the CPU time
         # goes.
-        look, splice = self._familiar.look, self._spliced
-        prefix, new, entry, small = self._prefix, tuple.__new__, Entry, self._limit // GROWTH - _ROOM
+        splice, prefix, new, entry = self._spliced, self._prefix, tuple.__new__, Entry
+        small = self._limit // GROWTH - _ROOM
         entries: list[Entry] = []
         end = chunk.offset
         for line in chunk.lines:
@@ -157,7 +171,7 @@ class PayloadRecords:
         """
         return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
 
-    def _spliced(self, line: bytes) -> tuple[str, str] | None:
+    def _spliced(self, line: bytes) -> Looks | None:
         """Severity and time of a record whose bytes may stand as they are.
 
         None: it needs care.
@@ -171,9 +185,7 @@ class PayloadRecords:
         # A list of field names, a blank in front, no newline.
         if fresh or line[0] != _BRACE or line[-2:] != b"}\n" or self._suspect(record):
             return None
-        when = self._stamps.of(record.get("asctime"))
-        self._familiar.learn(line, when)
-        return level or severity(record), when
+        return level or severity(record), self._stamps.of(record.get("asctime"))
 
     def _suspect(self, record: dict[str, Any]) -> bool:
         """Whether anything in a record of known field names needs care."""
@@ -190,7 +202,7 @@ class PayloadRecords:
                 # The diagnostic context stays the same for hundreds of
                 # records.
                 if value != self._clean_mdc:
-                    if jsontext.too_deep(value) or self._dirty(value):
+                    if jsontext.too_deep(value) or self._redactor.suspects_in(value):
                         return True
                     self._clean_mdc = value
             elif type(value) is list:
@@ -206,13 +218,6 @@ class PayloadRecords:
         self._clean.clear()
         self._shapes.clear()
         self._familiar.forget()
-
-    def _dirty(self, value: Any) -> bool:
-        if type(value) is str:
-            return self._redactor.suspects(value)
-        if type(value) is dict:
-            return any(self._dirty(k) or self._dirty(v) for k, v in value.items())
-        return type(value) is list and any(map(self._dirty, value))
 
     # ---- the careful way: a new shape, anything odd, large or secret
 
@@ -290,7 +295,7 @@ class PayloadRecords:
 
     def _cleaned(self, raw: bytes, record: dict[str, Any]) -> dict[str, Any] | None:
         """The record without its secrets; None if it holds none."""
-        if not self._dirty(record):
+        if not self._redactor.suspects_in(record):
             return None
         own = jsontext.exact(raw)
         clean: dict[str, Any] = self._redacted(own)

@@ -26,6 +26,9 @@ class Queue:
         Memory and work directory a job may use, MB; 0 for no limit.
     copytools
         By activity (`write_lan`, `pl`...), in order of preference.
+    setups
+        By copytool: a script of the site's for bash to read before the tool's
+        programs run.
     storages
         ddmendpoint names by activity.
     params, catchall
@@ -47,6 +50,7 @@ class Queue:
     container_options: str = ""
     catchall: str = ""
     copytools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    setups: Mapping[str, str] = field(default_factory=dict)
     storages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     params: Mapping[str, object] = field(default_factory=dict)
 
@@ -72,11 +76,14 @@ class Storage:
         ddmendpoint name.
     type
         `GS`, `OS_LOGS`, `DATADISK`...
+    token
+        Its space token (`ATLASDATADISK`); empty for none.
     protocols
         By activity, in CRIC's order; "" holds those for every activity.
     """
 
     name: str
     type: str = ""
+    token: str = ""
     deterministic: bool = False
     protocols: Mapping[str, tuple[Protocol, ...]] = field(default_factory=dict)

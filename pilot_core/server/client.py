@@ -52,8 +52,9 @@ T = TypeVar("T")
 
 # A final report is repeated for as long as its budget lasts, since nobody else
 # will ever tell how the job ended: as `AWAY_RETRY` says, and with little time
-# (a pilot that is being killed has seconds) like this. Requests for a job and
-# updates under way are sent once here; `jobs.pull` and `heartbeat` repeat them.
+# (a pilot that is being killed has seconds) like this. Requests for a job, for
+# a credential, and updates under way are sent once here; `jobs.pull`,
+# `renewing` and `heartbeat` repeat them.
 HASTY_RETRY = RetryPolicy(attempts=0, first_s=2.0, cap_s=30.0)
 HASTY_S = 600.0
 # 1 * (10 + 90) = 100 s, 1 * 70 = 70 s.
@@ -68,8 +69,6 @@ WORKER_RETRY = RetryPolicy(attempts=2, first_s=5.0)
 # 3 * 310 + 5 + 15 = 950 s.
 UPLOAD_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=3.0)
 UPLOAD_READ_S = 300.0
-# 3 * 70 + 5 + 20 = 235 s.
-TOKEN_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=4.0)
 
 _WIRES: dict[str, tuple[Wire, ...]] = {
     "auto": (wire_v1, wire_legacy),
@@ -269,7 +268,7 @@ class PandaServer:
             self._insist(
                 lambda wire, _without: ask(wire),
                 lambda wire, answer: wire.read_credential(answer),
-                policy=TOKEN_RETRY,
+                policy=ASKED_ONCE,
                 again=_worth_another_try,
                 read_s=self._config.read_s,
                 budget=budget,

@@ -19,7 +19,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, ServerRefused, ServerUnreachable, SetupError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.server.answer import Answer
+from pilot_core.server.answer import Answer, retry_after
 from pilot_core.server.auth import Auth, Credential, Stamp
 from pilot_core.server.multipart import MultipartFile
 from pilot_core.server.wire import Request
@@ -141,7 +141,11 @@ class Http:
                         response.status_code,
                         response.headers.get("Content-Type", ""),
                         _read(response),
-                        _retry_after(response.headers.get("Retry-After", "")),
+                        retry_after(
+                            response.headers.get("Retry-After", ""),
+                            date=response.headers.get("Date", ""),
+                            now_s=self._clock.time(),
+                        ),
                     )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
             line.session.close()
@@ -285,16 +289,6 @@ def _read(response: "requests.Response") -> bytes:
     if promised.isdigit() and "Content-Encoding" not in response.headers and size < int(promised):
         raise OSError(f"answer broke off after {size} of {promised} bytes")
     return b"".join(chunks)
-
-
-def _retry_after(text: str) -> float | None:
-    """Seconds; the header's other form, a date, nobody uses here: it counts as
-    0.
-    """
-    text = text.strip()
-    if not text:
-        return None
-    return float(text) if text.isdigit() and len(text) < 10 else 0.0
 
 
 def _chain(err: BaseException) -> list[BaseException]:

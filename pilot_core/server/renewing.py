@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.retry import AWAY_RETRY
 from pilot_core.errors import ServerError
 from pilot_core.model.report import JobReport, Reply, WorkerState
 from pilot_core.server.auth import Credential
@@ -24,15 +25,18 @@ __all__ = ["RenewableServer", "RenewingServer"]
 
 log = logging.getLogger(__name__)
 
-#: Renewed when less than this is left. A heartbeat comes every half hour, so
-#: three chances remain.
-RENEW_S = 2 * 3_600.0
+#: Renewed when less than this is left, or than half of what a fresh one has,
+#: if that is less. A heartbeat comes every half hour: eight chances, and a
+#: source that is away for hours costs nothing, as with final reports.
+RENEW_S = 4 * 3_600.0
 
-#: Between two looks.
+#: Between two looks; after a failure, as `AWAY_RETRY` says.
 AGAIN_S = 600.0
 
-#: One attempt; the update that waits for it has its own budget.
+#: One attempt, and its share of the time that the request behind it has: a
+#: source that hangs must not cost each heartbeat.
 ATTEMPT_S = 60.0
+SHARE = 1 / 3
 
 
 class RenewableServer(Server, Protocol):
@@ -58,7 +62,10 @@ class RenewingServer:
         self._inner = inner
         self._clock = clock
         self._lock = threading.Lock()
-        self._looked = float("-inf")
+        self._look_at = float("-inf")
+        self._failures = 0
+        # For credentials that live so short that `RENEW_S` would be always.
+        self._early: dict[Credential, float] = {}
 
     def acquire_job(self, request: JobRequest, *, budget: Budget, stop: threading.Event) -> Definition | None:
         """As the inner server, after a look at the credentials."""
@@ -101,29 +108,37 @@ class RenewingServer:
 
     def _renew(self, budget: Budget, stop: threading.Event) -> None:
         with self._lock:
-            now = self._clock.monotonic()
-            if now - self._looked < AGAIN_S:
+            began = self._clock.monotonic()
+            if began < self._look_at:
                 return
-            self._looked = now
+            self._look_at = began + AGAIN_S
         try:
             lifetimes = self._inner.lifetimes()
         except ServerError as err:
             log.warning("how long the credentials are good is not known: %s", err)
             return
-        for credential, left in lifetimes.items():
-            if left < RENEW_S:
-                self._renew_one(credential, left, budget, stop)
+        due = [(name, left) for name, left in lifetimes.items() if left < self._early.get(name, RENEW_S)]
+        failed = [name for name, left in due if not self._renew_one(name, left, budget, stop)]
+        with self._lock:
+            self._failures = self._failures + 1 if failed else 0
+            if failed:
+                now = self._clock.monotonic()
+                self._look_at = now + AWAY_RETRY.wait_s(self._failures, took_s=now - began)
 
-    def _renew_one(self, credential: Credential, left: float, budget: Budget, stop: threading.Event) -> None:
+    def _renew_one(self, credential: Credential, left: float, budget: Budget, stop: threading.Event) -> bool:
+        """False if it is to be tried again soon."""
         said = _said(credential, left)
         try:
-            part = budget.part(ATTEMPT_S, f"{credential} renewal")
+            part = budget.part(min(ATTEMPT_S, SHARE * budget.left), f"{credential} renewal")
             if self._inner.renew(credential, budget=part, stop=stop):
                 log.info("%s: it was renewed", said)
+                self._early[credential] = min(RENEW_S, self._inner.lifetimes().get(credential, 0.0) / 2)
             else:
                 log.warning("%s, and renewing it is not ours to do", said)
         except (ServerError, BudgetSpent) as err:
             log.warning("%s, and was not renewed: %s", said, err)
+            return False
+        return True
 
 
 def _said(credential: Credential, left: float) -> str:

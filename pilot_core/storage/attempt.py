@@ -4,6 +4,7 @@ import errno
 import re
 import threading
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
@@ -22,6 +23,7 @@ __all__ = [
     "direction",
     "one_line",
     "retry_after",
+    "skew",
 ]
 
 # Attempts at a whole file; at most 1+2+4+8+15+15 = 45 s of waiting in all.
@@ -29,6 +31,9 @@ POLICY = RetryPolicy(attempts=7, first_s=1.0, cap_s=15.0)
 
 #: What a file system says when there is no more room for us.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# A clock that is off by less is nobody's reason to refuse anything. Seconds.
+_IN_TIME_S = 60.0
 
 _MISMATCH = (ErrorCode.PUTADMISMATCH, ErrorCode.GETADMISMATCH)
 
@@ -131,6 +136,19 @@ def retry_after(value: str) -> float:
     dates.
     """
     return float(value) if value.isdigit() else 0.0
+
+
+def skew(date: str, clock: Clock) -> str:
+    """How far this node's clock is off, from the Date of an answer, in words;
+    empty if it is right or there is no such date.
+    """
+    try:
+        off_s = clock.time() - parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return ""
+    if abs(off_s) < _IN_TIME_S:
+        return ""
+    return f"; the clock of this node is {abs(off_s):.0f} s {'fast' if off_s > 0 else 'slow'}"
 
 
 def one_line(text: str, *, at_most: int = 300) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeGuard
 
 from pilot_core.base.budget import Budget
 
-__all__ = ["CopyTool", "EncodingTool", "Place", "Progress", "Stored", "encodes"]
+__all__ = ["CopyTool", "EncodingTool", "Place", "Progress", "SiteTool", "Stored", "encodes", "of_site"]
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all (0 if unknown), about once a MiB."""
@@ -137,3 +137,25 @@ class EncodingTool(CopyTool, Protocol):
 def encodes(tool: CopyTool) -> TypeGuard[EncodingTool]:
     """Can this tool tell a browser that a file is packed?"""
     return bool(getattr(tool, "encodes", False))
+
+
+class SiteTool(CopyTool, Protocol):
+    """A copy tool that is told more of a place than its URL."""
+
+    def at(self, *, setup: str, token: str) -> CopyTool:
+        """The tool for one place.
+
+        Parameters
+        ----------
+        setup
+            A script for bash, which sets up the site's programs; empty for
+            none.
+        token
+            The storage's space token; empty for none.
+        """
+        ...
+
+
+def of_site(tool: CopyTool) -> TypeGuard[SiteTool]:
+    """Is this one told what the queue and the storage say of it?"""
+    return hasattr(tool, "at")

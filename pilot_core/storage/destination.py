@@ -65,6 +65,9 @@ class Destination:
         The activity that decided.
     tarball
         Of a job's logs only `log.tgz` goes there.
+    setup, token
+        The site's script for the tool, and the storage's space token; mostly
+        empty.
     """
 
     prefix: str
@@ -72,6 +75,8 @@ class Destination:
     copytool: str
     activity: str
     tarball: bool = False
+    setup: str = ""
+    token: str = ""
 
 
 def choose_endpoints(queue: Queue, activities: Sequence[str], *, asked: str = "") -> tuple[str, ...]:
@@ -134,7 +139,8 @@ def choose_copytool(
         tools = queue.copytools.get(activity, ())
         known = [tool for tool in tools if tool in available]
         if known:
-            return next((tool for tool in known if installed(tool)), known[0])
+            # What a script brings shows only once it was read.
+            return next((tool for tool in known if installed(tool) or tool in queue.setups), known[0])
         if tools:
             raise StorageError(
                 f"queue {queue.name} wants copytool {' or '.join(tools)} for {activity or 'every activity'}; "
@@ -195,7 +201,9 @@ def destination(
     parts = (protocol.path.strip("/"), folder)
     prefix = "/".join((protocol.endpoint.rstrip("/"), *(p for p in parts if p)))
     tarball = hashed or tool in _ONE_NAMESPACE
-    return Destination(f"{prefix}/", storage.name, tool, activity, tarball=tarball)
+    return Destination(
+        f"{prefix}/", storage.name, tool, activity, tarball, queue.setups.get(tool, ""), storage.token
+    )
 
 
 def file_url(prefix: str, name: str) -> str:

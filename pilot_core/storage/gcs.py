@@ -5,7 +5,6 @@ waits for a job does not pay for it.
 """
 
 import contextlib
-import functools
 import logging
 import re
 import threading
@@ -20,7 +19,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import POLICY, Insistent
+from pilot_core.storage.attempt import POLICY, Insistent, skew
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.sink import FileSink
 from pilot_core.storage.source import FileSource
@@ -100,9 +99,11 @@ class GcsTool(Insistent):
         self._lock = threading.Lock()
         self._client: Any = None
         self._session: Any = None
+        self._links: Any = None
         self._generations: dict[str, int] = {}
         # The budget of the transfer that runs in this thread, for the adapter
-        # below the library that cuts each request's timeout to it.
+        # below the library that cuts each request's timeout to it; and from
+        # there the date of the last refusal.
         self._running = threading.local()
 
     def put(
@@ -120,7 +121,7 @@ class GcsTool(Insistent):
         kit = _sdk()
 
         what = f"upload of {source.name} to {target}"
-        fail = functools.partial(kit.failed, what=what, put=True)
+        fail = self._fail(kit, what, put=True)
 
         def once() -> Stored:
             with (
@@ -135,12 +136,13 @@ class GcsTool(Insistent):
         """See `CopyTool.get`."""
         bucket, name = _split(source)
         kit = _sdk()
+        what = f"download of {source}"
 
         def once() -> Stored:
-            with self._within(budget, functools.partial(kit.failed, what=f"download of {source}", put=False)):
+            with self._within(budget, self._fail(kit, what, put=False)):
                 return self._get_once(kit, (bucket, name), target, budget, progress)
 
-        return self._insist(once, what=f"download of {source}", put=False, budget=budget)
+        return self._insist(once, what=what, put=False, budget=budget)
 
     def public_url(self, target: str) -> str:
         """See `CopyTool.public_url`; an emulator's objects are read at the
@@ -190,7 +192,7 @@ class GcsTool(Insistent):
             raise
         self._generations[target] = int(generation or 0)
         _verify(target, src, size=int(size or 0), crc32c=crc32c or "")
-        url = kit.sign(blob, self._signed_s) if self._signed_s else ""
+        url = self._links.sign(blob) if self._links is not None else ""
         return Stored(target, url or self.public_url(target), src.size, src.sums.adler32)
 
     def _get_once(
@@ -222,8 +224,13 @@ class GcsTool(Insistent):
         """The client, made once and shared by all threads."""
         with self._lock:
             if self._client is None:
-                self._session = kit.make_session(self._left, self._stall_s)
-                self._client = kit.make_client(self._project, self._endpoint, self._left, self._stall_s)
+                manners = (self._left, self._stall_s, self._refused)
+                self._session = kit.make_session(*manners)
+                self._client = kit.make_client(
+                    self._project, self._endpoint, lambda session: kit.mount(session, *manners)
+                )
+                if self._signed_s:
+                    self._links = kit.Links(self._session, self._signed_s, self._clock)
                 if self._client.api_endpoint != PUBLIC:
                     self._endpoint = _with_scheme(self._client.api_endpoint)
             return self._client
@@ -233,12 +240,21 @@ class GcsTool(Insistent):
         budget: Budget | None = getattr(self._running, "budget", None)
         return self._stall_s if budget is None else budget.timeout(budget.left)
 
+    def _refused(self, date: str) -> None:
+        self._running.date = date
+
+    def _fail(self, kit: ModuleType, what: str, *, put: bool) -> Fail:
+        """Words for what the SDK raises in a transfer."""
+        return lambda err: kit.failed(
+            err, what, put=put, skew=skew(getattr(self._running, "date", ""), self._clock)
+        )
+
     @contextlib.contextmanager
     def _within(self, budget: Budget, fail: Fail) -> Iterator[None]:
         """A transfer in this thread: its budget for the adapter, its errors as
         ours.
         """
-        self._running.budget = budget
+        self._running.budget, self._running.date = budget, ""
         try:
             yield
         except StorageError:

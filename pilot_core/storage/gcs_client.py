@@ -3,12 +3,11 @@
 import http.client
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import requests
 from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
-from google.auth.credentials import AnonymousCredentials, Signing
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
@@ -18,10 +17,11 @@ from pilot_core.base.budget import BudgetSpent
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after
+from pilot_core.storage.gcs_links import Links
 from pilot_core.storage.gcs_stream import stream
 from pilot_core.storage.http_session import make_session, mount
 
-__all__ = ["failed", "make_client", "make_session", "resume", "sign", "stream"]
+__all__ = ["Links", "failed", "make_client", "make_session", "mount", "resume", "stream"]
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,20 @@ log = logging.getLogger(__name__)
 _QUOTA = frozenset({"quotaExceeded", "storageQuotaExceeded"})
 # Google's answer to a key that signs with a wrong time.
 _SKEWED = "reasonable timeframe"
-_SKEW = "; the clock of this node may be off"
 # Answers that promise a better end to a repetition:
 # https://cloud.google.com/storage/docs/retry-strategy
 _AGAIN = frozenset({408, 410, 412, 429, 500, 502, 503, 504})
 
 
 def make_client(
-    project: str | None, endpoint: str, left: Callable[[], float], stall_s: float
+    project: str | None, endpoint: str, mounted: Callable[[requests.Session], None]
 ) -> storage.Client:
-    """A client that obeys the budget, with the application default
-    credentials.
+    """A client with the application default credentials.
+
+    Parameters
+    ----------
+    mounted
+        Makes a session obey the budget.
 
     Raises
     ------
@@ -60,7 +63,10 @@ def make_client(
         raise StorageError(
             f"no usable Google credentials: {_one_line(err)}", ErrorCode.MISSINGCREDENTIALS
         ) from err
-    mount(client._http, left, stall_s)
+    mounted(client._http)
+    if client._http._auth_request_session is not None:
+        # The one for tokens.
+        mounted(client._http._auth_request_session)
     # google-cloud-storage 3.17 asks for the bucket in a thread of nobody's, to
     # decorate traces that we do not take; a log writer may not even read
     # buckets.
@@ -75,26 +81,6 @@ def resume(seconds: float) -> Any:
     return DEFAULT_RETRY.with_delay(initial=0.5, maximum=5.0, multiplier=2.0).with_timeout(seconds)
 
 
-def sign(blob: storage.Blob, seconds: int) -> str:
-    """A URL that everybody may read from for so long; empty if the credentials
-    cannot sign.
-
-    A service account's key signs here, without a request:
-    https://cloud.google.com/storage/docs/access-control/signed-urls
-    """
-    credentials = blob.client._credentials
-    if not isinstance(credentials, Signing):
-        kind = f"{type(credentials).__module__}.{type(credentials).__name__}"
-        log.error("links are not signed: %s cannot sign; a service account's key can", kind)
-        return ""
-    try:
-        url = blob.generate_signed_url(version="v4", expiration=timedelta(seconds=seconds), method="GET")
-    except Exception as err:  # noqa: BLE001 - a link is not worth an upload, whatever the signer raises
-        log.error("links are not signed: %s", _one_line(err))
-        return ""
-    return str(url)
-
-
 def _again(err: Exception) -> float | None:
     """Seconds to wait at least before another attempt; None if that is no use."""
     if isinstance(err, GoogleAPICallError):
@@ -103,6 +89,8 @@ def _again(err: Exception) -> float | None:
         return retry_after(str(getattr(err.response, "headers", {}).get("Retry-After", "")))
     if isinstance(err, BudgetSpent):
         return None
+    if isinstance(err, GoogleAuthError) and _passing(err):
+        return 0.0
     kinds = (
         requests.RequestException,
         TransportError,
@@ -113,13 +101,29 @@ def _again(err: Exception) -> float | None:
     return 0.0 if isinstance(err, kinds) else None
 
 
-def failed(err: Exception, what: str, *, put: bool) -> TransferFailed:
-    """What a foreign exception means, in one line."""
+def _passing(err: GoogleAuthError) -> bool:
+    """No token for now: who gives them is away, as a node's metadata server is
+    for a pod that has just been started.
+    """
+    cause = err.args[0] if err.args else None
+    return bool(getattr(err, "retryable", False)) or isinstance(cause, TransportError)
+
+
+def failed(err: Exception, what: str, *, put: bool, skew: str = "") -> TransferFailed:
+    """What a foreign exception means, in one line.
+
+    Parameters
+    ----------
+    skew
+        How far this node's clock is off, in words: a refusal's usual reason.
+    """
     if isinstance(err, TransferFailed):
         return err
     cause = _cause(err)
     status = int(cause.code or 0) if isinstance(cause, GoogleAPICallError) else 0
-    said = f"{what}: {_one_line(cause)}{_SKEW if _SKEWED in str(cause) else ''}"
+    said = f"{what}: {_one_line(cause)}"
+    if _SKEWED in said or _kind(cause) == "refused":
+        said += skew or ("; the clock of this node may be off" if _SKEWED in said else "")
     return TransferFailed(said, _code(cause, put=put), again_s=_again(cause), status=status)
 
 
@@ -138,8 +142,9 @@ def _kind(err: Exception) -> str:
         return "mismatch"
     if _no_space(err):
         return "full"
-    refused = isinstance(err, GoogleAPICallError) and err.code in (401, 403)
-    if refused or (isinstance(err, GoogleAuthError) and not isinstance(err, TransportError)):
+    if isinstance(err, GoogleAuthError):
+        return "failed" if isinstance(err, TransportError) or _passing(err) else "refused"
+    if isinstance(err, GoogleAPICallError) and err.code in (401, 403):
         return "refused"
     return "missing" if isinstance(err, NotFound) else "failed"
 

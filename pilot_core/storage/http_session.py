@@ -10,6 +10,9 @@ __all__ = ["make_session", "mount"]
 
 _PIECE = 256 * 1024
 
+# 400 is what OAuth refuses with (RFC 6749, 5.2).
+_REFUSED = (400, 401, 403)
+
 
 class BudgetAdapter(HTTPAdapter):
     """Cuts each request's timeout to what is left of the transfer's budget.
@@ -25,11 +28,14 @@ class BudgetAdapter(HTTPAdapter):
         `BudgetSpent`.
     stall_s
         Longest silence of a healthy service.
+    refused
+        Hears the Date of each answer that refuses us: our clock may be why.
     """
 
-    def __init__(self, left: Callable[[], float], stall_s: float) -> None:
+    def __init__(self, left: Callable[[], float], stall_s: float, refused: Callable[[str], None]) -> None:
         self._left = left
         self._stall_s = stall_s
+        self._refused = refused
         super().__init__(pool_connections=4, pool_maxsize=16)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -41,17 +47,24 @@ class BudgetAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         each = min(self._stall_s, self._left() / 3)
         kwargs["timeout"] = (each, each)
-        return super().send(request, *args, **kwargs)
+        answer = super().send(request, *args, **kwargs)
+        if answer.status_code in _REFUSED:
+            self._refused(answer.headers.get("Date", ""))
+        return answer
 
 
-def make_session(left: Callable[[], float], stall_s: float) -> requests.Session:
+def make_session(
+    left: Callable[[], float], stall_s: float, refused: Callable[[str], None] = lambda _: None
+) -> requests.Session:
     """A session whose requests end with the budget; see `BudgetAdapter`."""
     session = requests.Session()
-    mount(session, left, stall_s)
+    mount(session, left, stall_s, refused)
     return session
 
 
-def mount(session: requests.Session, left: Callable[[], float], stall_s: float) -> None:
+def mount(
+    session: requests.Session, left: Callable[[], float], stall_s: float, refused: Callable[[str], None]
+) -> None:
     """Make a session that somebody else built obey the budget."""
     for scheme in ("https://", "http://"):
-        session.mount(scheme, BudgetAdapter(left, stall_s))
+        session.mount(scheme, BudgetAdapter(left, stall_s, refused))

@@ -171,7 +171,7 @@ class HttpsTool(Insistent):
                 self._session = self._connect()
             # With each request: REQUESTS_CA_BUNDLE would beat the session's
             # own.
-            return Asker(self._session, str(self._ca) if self._ca else True, what, put)
+            return Asker(self._session, str(self._ca) if self._ca else True, what, put, self._clock)
 
     def _connect(self) -> "requests.Session":
         try:

@@ -23,6 +23,10 @@ __all__ = ["LogUpload", "LogUploader", "content_type"]
 
 log = logging.getLogger(__name__)
 
+# Most of an excerpt: it takes room on the disk that a flood may have filled,
+# and nobody reads more.
+_EXCERPT_BYTES = 64 * 1024 * 1024
+
 # What a browser shows instead of saving it. By the ending of the name.
 _TEXT = "text/plain; charset=utf-8"
 CONTENT_TYPES = {
@@ -78,7 +82,7 @@ class LogUploader:
         Files at a time.
     cap_bytes
         A larger file is stored as its head and its tail, with a line between
-        them that says so; 0 for no limit.
+        them that says so, 64 MiB at most; 0 for no limit.
     gzip_bytes
         Text of at least so many bytes is stored gzip-encoded, where the
         storage can tell a browser so; 0 for never.
@@ -155,7 +159,8 @@ class LogUploader:
         started = self._clock.monotonic()
         with contextlib.ExitStack() as stack:
             if 0 < self._cap_bytes < real.stat().st_size:
-                real = write_excerpt(real, _folder(stack) / path.name, self._cap_bytes, budget=budget)
+                keep = min(self._cap_bytes, _EXCERPT_BYTES)
+                real = write_excerpt(real, _folder(stack) / path.name, keep, budget=budget)
             stored = self._put_packed(real, target, stack, budget) or self._tool.put(
                 real, target, budget=budget, content_type=content_type(path.name)
             )

@@ -1,8 +1,11 @@
 """Local site mover: CRIC's copytool `lsm`, a site's own programs lsm-get and
 lsm-put.
 
-    lsm-put --size N --checksum adler32:X SOURCE URL
+    lsm-put [-t TOKEN] --size N --checksum adler32:X SOURCE URL
     lsm-get URL DESTINATION
+
+TOKEN is the storage's space token. Where CRIC names a setup script for the
+queue's lsm, bash reads it first: the programs may be on no PATH without it.
 
 How a file is stored is the site's affair: lsm-put promises with exit code 0
 that it is there with the size and checksum it was given (pilot3
@@ -15,9 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pilot_core.base.budget import Budget
+from pilot_core.base.clock import Clock
+from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import Insistent
+from pilot_core.storage.attempt import POLICY, Insistent
 from pilot_core.storage.checksum import matches
 from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.programs import Finished, Runner
@@ -52,6 +57,17 @@ class LsmTool(Insistent):
 
     name = "lsm"
 
+    def __init__(
+        self, *, clock: Clock, policy: RetryPolicy = POLICY, setup: str = "", token: str = ""
+    ) -> None:
+        super().__init__(clock=clock, policy=policy)
+        self._setup = setup
+        self._token = token
+
+    def at(self, *, setup: str, token: str) -> "LsmTool":
+        """See `SiteTool.at`."""
+        return LsmTool(clock=self._clock, policy=self._policy, setup=setup, token=token)
+
     def put(
         self,
         source: Path,
@@ -73,7 +89,7 @@ class LsmTool(Insistent):
 
         def once() -> Stored:
             size, sums = summed(source, budget)
-            options = ("--size", str(size), "--checksum", f"adler32:{sums}")
+            options = (*self._options(), "--size", str(size), "--checksum", f"adler32:{sums}")
             said = run("lsm-put", *options, str(source.absolute()), target)
             told = _TOLD.search(said)
             if told is not None and (int(told[1]) != size or not matches(told[2], sums)):
@@ -108,8 +124,17 @@ class LsmTool(Insistent):
         _check(target)
         return ""
 
+    def _options(self) -> tuple[str, ...]:
+        return ("-t", self._token) if self._token else ()
+
     def _runner(self, what: str, budget: Budget, *, put: bool) -> Runner:
-        return Runner(self.name, what, budget, put, _kind, good=(0, _THERE) if put else (0,))
+        good = (0, _THERE) if put else (0,)
+        if self._setup and not Path(self._setup).is_file():
+            raise StorageError(
+                f"copytool lsm: the queue's setup script {self._setup} is not here",
+                ErrorCode.MIDDLEWAREIMPORTFAILURE,
+            )
+        return Runner(self.name, what, budget, put, _kind, setup=self._setup, good=good)
 
 
 def _kind(done: Finished) -> str:

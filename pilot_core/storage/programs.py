@@ -26,6 +26,10 @@ _PIECE = 256 * 1024
 _LOOK_S = 0.5
 # Of what a program says; the end of it tells what went wrong.
 _SAID = 4000
+# Reads the script and becomes the program; what the script says is no answer
+# of the program's.
+_SETUP = '. "$0" >&2 && exec "$@"'
+_NO_PROGRAM = 127
 # Failures that another attempt meets again.
 _FINAL = frozenset({"full", "refused", "missing", "taken"})
 
@@ -110,6 +114,8 @@ class Runner:
         Tells what a failure means, in the words of `attempt.direction`.
     environment
         `env` and its arguments, put before each program.
+    setup
+        A script that bash reads before each program.
     good
         Exit codes of a good end.
     """
@@ -120,6 +126,7 @@ class Runner:
     put: bool
     kind: Callable[[Finished], str]
     environment: tuple[str, ...] = ()
+    setup: str = ""
     good: tuple[int, ...] = (0,)
 
     def __call__(
@@ -129,12 +136,12 @@ class Runner:
         drain: Callable[[bytes], object] | None = None,
     ) -> str:
         """Run one to a good end; returns what it said."""
-        if shutil.which(argv[0]) is None:  # `env` would only say 127
-            raise StorageError(
-                f"copytool {self.tool} needs the program {argv[0]}, which is not installed",
-                ErrorCode.MIDDLEWAREIMPORTFAILURE,
-            )
-        done = run_program((*self.environment, *argv), budget=self.budget, feed=feed, drain=drain)
+        if not self.setup and shutil.which(argv[0]) is None:  # `env` would only say 127
+            raise self._missing(argv[0])
+        before = ("bash", "-c", _SETUP, self.setup) if self.setup else self.environment
+        done = run_program((*before, *argv), budget=self.budget, feed=feed, drain=drain)
+        if self.setup and done.code == _NO_PROGRAM:
+            raise self._missing(argv[0])
         if done.code in self.good:
             return done.said
         kind = self.kind(done)
@@ -142,6 +149,12 @@ class Runner:
             one_line(f"{self.what}: {argv[0]} ended with {done.code}: {done.said}"),
             direction(kind, put=self.put),
             again_s=None if kind in _FINAL else 0.0,
+        )
+
+    def _missing(self, program: str) -> StorageError:
+        return StorageError(
+            f"copytool {self.tool} needs the program {program}, which is not installed",
+            ErrorCode.MIDDLEWAREIMPORTFAILURE,
         )
 
 

@@ -4,7 +4,6 @@ import http.client
 import logging
 import threading
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -24,7 +23,7 @@ from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after
+from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after, skew
 
 __all__ = ["Clients", "failed"]
 
@@ -61,8 +60,6 @@ _STATUS: Mapping[int, str] = {401: "refused", 403: "refused", 404: "missing", 50
 # What may pass by itself. An upload that is gone is begun anew.
 _AGAIN = frozenset({"BadDigest", "NoSuchUpload", "OperationAborted", "RequestTimeout", "SlowDown"})
 _AGAIN_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-
-_SKEWED = "RequestTimeTooSkewed"
 
 
 class Clients:
@@ -156,8 +153,8 @@ def _refusal(err: ClientError, what: str, *, put: bool, clock: Clock) -> Transfe
     headers = {key.lower(): str(value) for key, value in about.get("HTTPHeaders", {}).items()}
     kind = _KINDS.get(code) or _STATUS.get(status, "failed")
     said = f"{what}: HTTP {status} {code}: {answer.get('Error', {}).get('Message', '')}"
-    if code == _SKEWED:
-        said += _skew(headers.get("date", ""), clock)
+    if kind == "refused":
+        said += skew(headers.get("date", ""), clock)
     passing = code in _AGAIN or status in _AGAIN_STATUS
     return TransferFailed(
         one_line(said, at_most=500),
@@ -165,12 +162,3 @@ def _refusal(err: ClientError, what: str, *, put: bool, clock: Clock) -> Transfe
         again_s=retry_after(headers.get("retry-after", "")) if passing else None,
         status=status,
     )
-
-
-def _skew(date: str, clock: Clock) -> str:
-    """How far this node's clock is off, from the Date of an answer."""
-    try:
-        off_s = clock.time() - parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return "; the clock of this node is off"
-    return f"; the clock of this node is {abs(off_s):.0f} s {'fast' if off_s > 0 else 'slow'}"

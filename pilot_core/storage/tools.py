@@ -47,7 +47,7 @@ COPYTOOLS: Mapping[str, Callable[[StorageConfig, Clock], CopyTool]] = {
     "gs": lambda cfg, clock: GcsTool(
         clock=clock,
         endpoint=cfg.gcs_endpoint,
-        link="public" if cfg.signed_s else cfg.link,
+        link="authenticated" if cfg.signed_s else cfg.link,
         signed_s=cfg.signed_s,
     ),
     "s3": lambda cfg, clock: S3Tool(clock=clock, profile=cfg.s3_profile, signed_s=cfg.signed_s),

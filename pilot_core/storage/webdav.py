@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pilot_core.base.clock import Clock
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import TransferFailed, direction, one_line, retry_after
+from pilot_core.storage.attempt import TransferFailed, direction, one_line, retry_after, skew
 from pilot_core.storage.checksum import Checksums, matches
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Asker:
     verify: str | bool
     what: str
     put: bool
+    clock: Clock
 
     def __call__(
         self, method: str, place: Place, *, allowed: "Any" = GOOD, stream: bool = False, **options: Any
@@ -82,9 +84,11 @@ class Asker:
         status = answer.status_code
         text = "" if method == "HEAD" else self.told(lambda: answer.text)
         answer.close()
+        kind = _KINDS.get(status, "failed")
+        why = skew(answer.headers.get("Date", ""), self.clock) if kind == "refused" else ""
         raise TransferFailed(
-            one_line(f"{self.what}: {method}: HTTP {status} {answer.reason}: {text}"),
-            direction(_KINDS.get(status, "failed"), put=self.put),
+            one_line(f"{self.what}: {method}: HTTP {status} {answer.reason}: {text}") + why,
+            direction(kind, put=self.put),
             again_s=retry_after(answer.headers.get("Retry-After", "")) if status in _AGAIN else None,
             status=status,
         )

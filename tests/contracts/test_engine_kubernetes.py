@@ -22,6 +22,7 @@ from container.kube_engine import KubeEngine
 from container.spec import ContainerExit, ContainerSpec, Mount, PullProgress
 from pilot_core.base.clock import SystemClock
 from tests.fakes.kube_api import HOME, KubeApi
+from tests.fakes.patience import stated
 from tests.fakes.pki import Pki, make_pki
 
 LABELS = {"org.panda.pilot.family": "panda", "org.panda.pilot.job": "7"}
@@ -143,7 +144,7 @@ def test_a_create_that_goes_on_failing_is_a_failed_start(api: KubeApi, how: str 
     begun = time.monotonic()
     with pytest.raises(StartError, match=POD):
         engine.start(spec(api, TALKS))
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < stated(8)
     assert not api.payloads()
     engine.close()
 
@@ -178,7 +179,7 @@ def test_a_stop_is_bounded_when_the_server_hangs(api: KubeApi, engine: KubeEngin
         api.fail(call, "hang", times=99)
     begun = time.monotonic()
     container.stop(1.0)
-    assert time.monotonic() - begun < 1.0 + KILL_S + 1.0
+    assert time.monotonic() - begun < stated(1.0 + KILL_S + 1.0)
     # Left to the reaper, the owner's end and the deadline.
     with contextlib.suppress(EngineError):
         container.remove()
@@ -275,7 +276,7 @@ def test_a_kubelet_that_does_not_confirm_is_not_waited_for(api: KubeApi, engine:
     api.node_lost = True
     begun = time.monotonic()
     end = container.stop(0)
-    assert time.monotonic() - begun < KILL_S
+    assert time.monotonic() - begun < stated(KILL_S)
     assert end.code == 137
     assert "deleted" in end.lost
     graces = [line for line in api.calls if line.startswith("delete")]

@@ -24,6 +24,7 @@ from pilot_core.logship.target import Target, parse_target
 from tests.fakes.cloud_logging import CloudLogging, Fault
 from tests.fakes.forward import Fluentd, LogstashHttp, LogstashTcp
 from tests.fakes.loki import Loki
+from tests.fakes.patience import stated
 from tests.fakes.sink import AGAIN, MemorySink
 
 LOG = "Panda-RubinLog"
@@ -252,7 +253,7 @@ def test_a_fluentd_that_says_nothing_is_waited_for_so_long_and_no_longer() -> No
         with contextlib.closing(FluentSink(target, LOG)) as sink:
             start = time.monotonic()
             assert sink.write([entry(1)], timeout_s=0.3).kind is OutcomeKind.RETRY
-            assert time.monotonic() - start < 2.0
+            assert time.monotonic() - start < stated(2.0)
 
 
 def test_logstash_by_tcp() -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -49,7 +49,10 @@ class Object:
 
 @dataclass
 class GcsServer:
-    """State of the server; requests that match `only` use up `faults` in turn."""
+    """State of the server; requests that match `only` use up `faults` in turn.
+
+    `took` hears of each piece of a body that has come, in bytes.
+    """
 
     url: str = ""
     objects: dict[str, Object] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class GcsServer:
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     generation: int = 100
+    took: Callable[[int], None] = lambda _: None
 
     def fault(self, line: str) -> Fault | None:
         with self.lock:
@@ -114,7 +118,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "break":
             self._take_half()
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
+        if body is None:
+            return
         if fault is not None and fault.kind == "reset":
             self._cut()
             return
@@ -131,6 +137,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._cut()
             return
         self._answer(status, answer, headers)
+
+    def _body(self) -> bytes | None:
+        """The whole body; None if the client went away in the middle of it."""
+        left, body = int(self.headers.get("Content-Length") or 0), bytearray()
+        while left > 0 and (piece := self.rfile.read(min(left, 65_536))):
+            self.state.took(len(piece))
+            body += piece
+            left -= len(piece)
+        self.close_connection = self.close_connection or left > 0
+        return None if left else bytes(body)
 
     def _take_half(self) -> None:
         """Keep the first half of a piece, in units of 256 KiB, and close."""
@@ -151,8 +167,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         for key, value in (headers or {}).items():
             self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(raw)
+        with contextlib.suppress(ConnectionError):  # a client may be killed
+            self.end_headers()
+            self.wfile.write(raw)
 
     def _metadata(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any, Any]:
         name = unquote(path.rsplit("/", 1)[1])

@@ -20,6 +20,7 @@ from pilot_core.local.rows import ARCHIVED_STATES
 from pilot_core.local.server import LocalPanda
 from pilot_core.local.worker import WorkerPlan, config_text, worker_environment
 from tests.fakes.dockerd import OwnDaemon
+from tests.fakes.patience import stated
 from tests.fakes.pilot_process import start_pilot
 from tests.fakes.traces import Traces
 
@@ -392,7 +393,7 @@ def finish(victim: Victim, outcome: Outcome, *, began: float, within_s: float) -
     """
     pause = threading.Event()
     # One second more than allowed, so that the table shows by how much.
-    while (left := victim.remains()) and time.monotonic() < began + within_s + 1.0:
+    while (left := victim.remains()) and time.monotonic() < began + stated(within_s) + 1.0:
         pause.wait(0.1)
     outcome.left = left
     outcome.seconds = None if left else time.monotonic() - began
@@ -400,7 +401,7 @@ def finish(victim: Victim, outcome: Outcome, *, began: float, within_s: float) -
     if victim.process is not None:
         outcome.exit_code = victim.process.wait(30)
     # The starter may be dead while the pilot lives on: it must end as well.
-    wait(lambda: not in_folder(victim.folder), 15, "the pilot still runs")
+    wait(lambda: not in_folder(victim.folder), stated(15), "the pilot still runs")
     outcome.stored = stored(victim)
     updates = victim.panda.store.updates(victim.job)
     outcome.finals = [update.status for update in updates if update.status in ("finished", "failed")]

@@ -68,8 +68,9 @@ print(args[1], "size", size, "adler32", sums)
 
 
 @contextlib.contextmanager
-def lsm(folder: Path) -> Iterator[Path]:
-    """Both programs on PATH while the block lasts; yields the storage.
+def lsm(folder: Path, *, on_path: bool = True) -> Iterator[Path]:
+    """Both programs on PATH while the block lasts, or at least in
+    `folder/bin`; yields the storage.
 
     A file `fault` in it with an exit code and a text makes the next call fail;
     `calls` lists them all.
@@ -82,7 +83,7 @@ def lsm(folder: Path) -> Iterator[Path]:
         (programs / name).write_text(head + body)
         (programs / name).chmod(0o755)
     before = os.environ["PATH"]
-    os.environ["PATH"] = f"{programs}:{before}"
+    os.environ["PATH"] = f"{programs}:{before}" if on_path else before
     try:
         yield store
     finally:

@@ -21,6 +21,7 @@ from pilot_core.local.server import LocalPanda
 from pilot_core.local.store import Store
 from pilot_core.local.worker import Worker, WorkerPlan
 from tests.fakes.images import busybox_image
+from tests.fakes.patience import stated
 
 __all__ = ["SCENARIOS", "Measured", "Scenario", "Site", "metadata", "new_site", "silence"]
 
@@ -446,7 +447,7 @@ class Measured:
             pause.wait(0.02)
         exit_s = time.monotonic() - began
         left = site.left()
-        while left and time.monotonic() - began < max(exit_s, 12.0):
+        while left and time.monotonic() - began < max(exit_s, stated(12.0)):
             pause.wait(0.2)
             left = site.left()
         gone_s = time.monotonic() - began

@@ -21,11 +21,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 #: CPU seconds that the payload burns: its own limit ends each loop.
 BURNED_S = 12
 
-#: The awk holds 200 MB while the loop burns, up to the very end.
+#: The awk holds 200 MB while the loop burns, up to the very end. Then the
+#: payload prints what its own cgroup (v1 or v2) has counted: the limit of a
+#: process is kept by another clock, which on a busy node is a tenth off.
 SCRIPT = (
     """busybox awk 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i;"""
     """ while (1) system("sleep 1")}' & """
-    f"(ulimit -t {BURNED_S}; while :; do :; done); exit 0"
+    f"(ulimit -t {BURNED_S}; while :; do :; done);"
+    " cat /sys/fs/cgroup/cpuacct/cpuacct.usage || grep usage_usec /sys/fs/cgroup/cpu.stat; exit 0"
 )
 
 
@@ -48,6 +51,11 @@ class Kernel:
             stats = cgroup.stats()
             self.cpu_s = max(self.cpu_s, stats.cpu_s or 0.0)
             self.rss_kb = max(self.rss_kb, (stats.rss or 0) // 1024)
+
+    def hear(self, printed: str) -> None:
+        """Take the payload's own reading at its end: ns in v1, us in v2."""
+        unit = 1e6 if "usage_usec" in printed else 1e9
+        self.cpu_s = max(self.cpu_s, int(printed.split()[-1]) / unit)
 
 
 @pytest.fixture
@@ -89,10 +97,11 @@ def test_final_report_agrees_with_the_kernel(
     final = panda.store.updates(job)[-1].fields
     assert final["job_status"] == "finished", pilot.text()
     told = {key: float(str(final[key])) for key in ("cpu_consumption_time", "max_rss", "max_pss")}
+    kernel.hear((panda.folder / "logs" / "LOCAL" / f"PandaJob_{job}" / "payload.stdout").read_text())
     sys.stdout.write(f"\ntold: {told}, kernel: {kernel.cpu_s:.2f} s, {kernel.rss_kb} kB\n")
-    # Our own looks miss up to 0.3 s of the end.
-    assert kernel.cpu_s == pytest.approx(BURNED_S, rel=0.1)
-    assert told["cpu_consumption_time"] == pytest.approx(max(kernel.cpu_s, BURNED_S), rel=0.05)
+    assert kernel.cpu_s == pytest.approx(BURNED_S, rel=0.2)
+    # The server takes whole seconds: half of one is no fault of ours.
+    assert told["cpu_consumption_time"] == pytest.approx(kernel.cpu_s, abs=0.5 + 0.05 * kernel.cpu_s)
     assert kernel.rss_kb > 180_000
     for key in ("max_rss", "max_pss"):
         assert told[key] == pytest.approx(kernel.rss_kb, rel=0.05)

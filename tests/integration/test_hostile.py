@@ -10,6 +10,7 @@ import pytest
 
 from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
+from pilot_core.model.codes import ErrorCode
 from tests.fakes.pilot_process import start_pilot
 
 PROCESS = ("--engine", "process")
@@ -91,3 +92,45 @@ def test_a_file_name_does_not_pass_for_a_line_of_the_log(panda: LocalPanda, tmp_
     kept = stored(panda, job, "pilotlog.txt").read_text().splitlines()
     assert any(line.startswith(f" {forged}") for line in kept)
     assert not any(line.startswith(forged) for line in kept)
+
+
+# As many as a pilot refuses in a row.
+NAMES = [
+    ({"outFiles": "../../up,log.tgz"}, ErrorCode.BADOUTPUTFILENAME, "outFiles='../../up'"),
+    ({"outFiles": f"a,{'n' * 256}"}, ErrorCode.LFNTOOLONG, "longer than 255 bytes"),
+    ({"inFiles": "../pilot.cfg"}, ErrorCode.BADOUTPUTFILENAME, "inFiles='../pilot.cfg'"),
+]
+
+
+def test_names_that_leave_their_folder_end_the_job_before_anything_is_touched(
+    panda: LocalPanda, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    lists = {"outFiles": "a,log.tgz", "realDatasets": "d/,PandaJob_1/", "ddmEndPointOut": ","}
+    inputs = {"GUID": "g", "fsize": "1", "ddmEndPointIn": "LOCAL_LOGS", "realDatasetsIn": "d"}
+    jobs = [submit(panda, "touch ran", **{**lists, **inputs, **fields}) for fields, _, _ in NAMES]
+    with start_pilot(panda, home, *PROCESS) as pilot:
+        pilot.wait(60)
+    for job, (_, code, words) in zip(jobs, NAMES, strict=True):
+        row = panda.store.job(job)
+        found, diag = row.pilot_error
+        assert (row.status, found) == ("failed", int(code)), (diag, pilot.text()[-3000:])
+        assert words in diag
+    assert not list(home.glob("PanDA_Pilot-*"))
+    assert not (panda.folder / "logs" / "LOCAL").exists()
+
+
+def test_the_longest_names_there_are(panda: LocalPanda, tmp_path: Path) -> None:
+    out, log = "o" * 255, "l" * 251 + ".tgz"
+    names = {
+        "outFiles": f"{out},{log}",
+        "logFile": log,
+        "realDatasets": "d/,PandaJob_1/",
+        "ddmEndPointOut": ",",
+    }
+    job = submit(panda, f"echo content > {out}", **{**names, "scopeOut": "s"})
+    with start_pilot(panda, tmp_path / "home", *PROCESS, "--upload-bundle", "yes") as pilot:
+        assert pilot.wait(60) == 0
+    row = panda.store.job(job)
+    assert row.status == "finished", (row.pilot_error, pilot.text()[-3000:])
+    assert {path.name for path in (panda.folder / "logs").rglob("?" * 255)} == {out, log}

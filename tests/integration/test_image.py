@@ -5,7 +5,6 @@ socket.
 import contextlib
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
 from pilot_core.local.worker import INHERITED, WorkerPlan, worker_environment
 from tests.fakes.images import TEST_LABEL, busybox_image
+from tests.fakes.pilot_image import PILOT, PILOT_USER, pilot_images
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
-PILOT = "pilot-test/pilot:1"
-PILOT_USER = "pilot-test/pilot:user"
 SOCKET = "/var/run/docker.sock"
 
 
@@ -33,30 +31,7 @@ def docker(*arguments: str, timeout_s: float = 60.0) -> "subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def images() -> None:
-    """Both images, of this tree: what has not changed comes from Docker's
-    cache.
-    """
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    for command in (
-        [str(ROOT / "scripts/images/pilot.sh"), PILOT],
-        [
-            "docker",
-            "build",
-            "--network=host",
-            "--target=pilot",
-            "--build-arg=USER=10001",
-            f"--tag={PILOT_USER}",
-            str(ROOT),
-        ],
-    ):
-        done = subprocess.run(
-            command,
-            env={"PATH": path, "PIP": f"{sys.prefix}/bin/pip"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    pilot_images()
 
 
 @pytest.fixture
@@ -236,7 +211,7 @@ def test_sigterm_to_the_pod(images: None, panda: LocalPanda, tmp_path: Path) -> 
         panda.store.wait_status(job, "running", 60)
         assert panda.store.wait_for(lambda: bool(of_job(job, shared)), 20), pod.logs()
         docker("kill", "--signal", "TERM", pod.name)
-        assert pod.wait(15) == 143, pod.logs()
+        assert pod.wait(60) == 143, pod.logs()
     assert panda.store.job(job).pilot_error[0] == 1201
     assert of_job(job, shared) == []
 

@@ -19,6 +19,7 @@ from pilot_core.local.server import LocalPanda
 from tests.fakes.dockerd import NoDaemon, own_daemon
 from tests.fakes.images import busybox_image
 from tests.fakes.killing import CAUSES, KINDS, RESTART, Cell, Outcome, run_cell, run_restart, table
+from tests.fakes.patience import stated
 from tests.fakes.pilot_process import start_pilot
 from tests.fakes.traces import Traces
 
@@ -79,7 +80,7 @@ def test_nothing_is_left(outcomes: dict[Cell, Outcome], cell: Cell) -> None:
     assert not outcome.problem, story
     assert outcome.left == [], story
     assert outcome.seconds is not None
-    assert outcome.seconds <= cause.within_s
+    assert outcome.seconds <= stated(cause.within_s)
     assert outcome.finals == ["failed"], story
     codes, words = cell.expected
     assert outcome.code in codes, outcome.diag

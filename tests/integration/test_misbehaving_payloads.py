@@ -4,6 +4,7 @@ next job.
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 QUEUE = "STRICT"
 
+FIVE_GB = 5_000_000_000
+
+#: What is kept free beside what a test writes, bytes.
+RESERVE = 2_000_000_000
+
+#: Most of a log file that is stored of a payload that was ended for its size.
+EXCERPT = 65 * 1024 * 1024
+
 #: Holds 200 MB and does nothing more.
 HOLD = (
     """busybox awk 'BEGIN {s = sprintf("%1000000s", ""); for (i = 0; i < 200; i++) a[i] = s i;"""
@@ -33,7 +42,9 @@ HOLD = (
 )
 
 
-FORK_10000 = "i=0; while [ $i -lt 10000 ]; do sleep 600 & i=$((i+1)); done; wait"
+#: Forks and nothing else, by a small shell: bash, or a program in each, takes a
+#: busy node a minute and gigabytes.
+FORK_10000 = "sh -c 'mkfifo end; i=0; while [ $i -lt 10000 ]; do read x <end & i=$((i+1)); done; wait'"
 
 #: As `:(){ :|:& };:`, with a name that every shell takes. Not without a limit:
 #: in a container the group's own file says that there is one, beside the pilot
@@ -55,6 +66,8 @@ class Case:
         Where the limit is set: CRIC, the pilot's INI file, its command line.
     words
         Which number, which limit, from which source: parts of the diagnostics.
+    room
+        Bytes it may write to the disk of the tests.
     """
 
     name: str
@@ -66,6 +79,7 @@ class Case:
     ini: str = ""
     options: tuple[str, ...] = ()
     disk_mb: int = 0
+    room: int = 0
 
 
 CASES = (
@@ -121,6 +135,18 @@ CASES = (
         1106,
         ("payload.stderr holds 4 MB", "limit 2 MB of the pilot"),
         ini="local_size_limit_stdout: 2048",
+    ),
+    *(
+        # The real thing, with the limit that everybody has.
+        Case(
+            f"prints five gigabytes to stderr {where}",
+            f"head -c {FIVE_GB} /dev/zero >&2; sleep 600",
+            1106,
+            ("payload.stderr holds ", " MB, limit 2048 MB of the pilot"),
+            image=image,
+            room=FIVE_GB,
+        )
+        for where, image in (("in a container", True), ("beside the pilot", False))
     ),
     Case(
         "forks ten thousand in a container",
@@ -220,6 +246,7 @@ def submit(panda: LocalPanda, script: str, *, image: str) -> int:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "_"))
 def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path, case: Case) -> None:
+    need_room(tmp_path, case.room)
     panda.cric.add_queue(QUEUE, timefloor=600, **case.queue)
     image = busybox_image() if case.image else ""
     script = case.script.replace("{image}", busybox_image())
@@ -235,29 +262,42 @@ def test_its_code_its_numbers_and_the_next_job(panda: LocalPanda, tmp_path: Path
     ):
         assert p.wait(150) == 0, p.text()
         text = p.text()
+        assert not list(disk.glob("home/PanDA_Pilot-*")), "the disk is not free again"
     row = panda.store.job(bad)
     code, diag = row.pilot_error
     assert (row.status, code) == ("failed", case.code), (diag, text)
     for words in case.words:
         assert words in diag
     assert left_behind(bad) == []
+    stored = panda.folder / "logs" / QUEUE
+    assert (stored / f"PandaJob_{bad}" / "payload.stderr").stat().st_size < EXCERPT
     assert panda.store.job(good).status == "finished", text
-    assert (panda.folder / "logs" / QUEUE / f"PandaJob_{good}" / "payload.stdout").read_text() == "fine\n"
+    assert (stored / f"PandaJob_{good}" / "payload.stdout").read_text() == "fine\n"
 
 
-GIGABYTE = 1_000_000_000
+def need_room(folder: Path, room: int) -> None:
+    """Skip where so many bytes would leave too little of the disk."""
+    free = shutil.disk_usage(folder).free
+    if room and free < room + RESERVE:
+        pytest.skip(f"{room / 1e9:g} GB are written and {RESERVE / 1e9:g} kept: {free / 1e9:.1f} GB are free")
 
 
-def test_a_gigabyte_on_stderr_costs_neither_memory_nor_the_daemons_disk(
+@pytest.mark.timeout(400)
+def test_five_gigabytes_on_stderr_cost_neither_memory_nor_the_daemons_disk(
     panda: LocalPanda, tmp_path: Path
 ) -> None:
+    need_room(tmp_path, FIVE_GB)
     panda.cric.add_queue(QUEUE, timefloor=0)
-    script = f"head -c {GIGABYTE} /dev/zero >&2; echo done; sleep 2; exit 7"
+    ini = tmp_path / "extra.cfg"
+    ini.write_text("[Pilot]\nlocal_size_limit_stdout: 0\n")
+    script = f"head -c {FIVE_GB} /dev/zero >&2; echo done; sleep 2; exit 7"
     job = submit(panda, script, image=busybox_image())
     client = docker.APIClient()
     peak_kb, at_daemon = 0, -1
     try:
-        with start_pilot(panda, tmp_path / "home", "--log-cap", "1000000", queue=QUEUE) as pilot:
+        environment = {"HARVESTER_PILOT_CONFIG": str(ini)}
+        options = ("--log-cap", "1000000", "--cleanup", "no")
+        with start_pilot(panda, tmp_path / "home", *options, queue=QUEUE, environment=environment) as pilot:
             panda.store.wait_status(job, "running", 30)
             name = f"panda-{job}"
             while pilot.process.poll() is None:
@@ -275,7 +315,8 @@ def test_a_gigabyte_on_stderr_costs_neither_memory_nor_the_daemons_disk(
     assert (row.exit_code, row.pilot_error[0]) == (7, 1305), text
     sys.stdout.write(f"\npeak of the pilot {peak_kb / 1024:.0f} MiB, kept by the daemon {at_daemon} bytes\n")
     (kept,) = (tmp_path / "home").rglob("payload.stderr")
-    assert kept.stat().st_size == GIGABYTE
+    assert kept.stat().st_size == FIVE_GB
+    kept.unlink()
     assert 0 < peak_kb < 90 * 1024
     assert 0 <= at_daemon < 1_000_000
 

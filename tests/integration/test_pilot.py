@@ -16,6 +16,7 @@ from pilot_core.base.procs import alive
 from pilot_core.local.definition import make
 from pilot_core.local.faults import Fault, FaultKind
 from pilot_core.local.server import LocalPanda
+from tests.fakes.patience import stated
 from tests.fakes.pilot_process import PilotProcess, start_pilot
 
 PROCESS = ("--engine", "process")
@@ -156,11 +157,11 @@ def test_sigterm_reports_first_and_leaves_nothing(panda: LocalPanda, tmp_path: P
         panda.store.wait_status(job, "running", 20)
         sent = time.time()
         pilot.signal(signal.SIGTERM)
-        assert pilot.wait(15) == 143
+        assert pilot.wait(60) == 143
         ended = time.time()
     update = next(u for u in panda.store.updates(job) if u.status == "failed")
-    assert update.time_s - sent < 2.0
-    assert ended - sent < 12.0
+    assert update.time_s - sent < stated(2.0)
+    assert ended - sent < stated(12.0)
     assert finals(panda, job) == ["failed"]
     assert panda.store.job(job).pilot_error[0] == 1201
     assert stored(panda, job, "payload.stdout").read_text() == "started\n"
@@ -172,7 +173,7 @@ def test_sigterm_while_idle(panda: LocalPanda, tmp_path: Path) -> None:
         sent = time.monotonic()
         pilot.signal(signal.SIGTERM)
         assert pilot.wait(10) == 143
-        assert time.monotonic() - sent < 5.0
+        assert time.monotonic() - sent < stated(5.0)
 
 
 def test_a_killed_pilot_is_settled_by_the_next_one(panda: LocalPanda, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
+from tests.fakes import lsm
 from tests.fakes.pilot_process import start_pilot
 
 PROCESS = ("--engine", "process")
@@ -177,3 +178,25 @@ def test_an_input_is_fetched_from_the_storage_that_has_it(panda: LocalPanda, tmp
     row = panda.store.job(job)
     stdout = tmp_path / "home" / f"PanDA_Pilot-{job}" / "payload.stdout"
     assert stdout.read_text() == "content of one.dat", (row.pilot_error, pilot.text()[-3000:])
+
+
+def test_a_sites_own_mover_with_its_script_and_the_storages_token(panda: LocalPanda, tmp_path: Path) -> None:
+    script = tmp_path / "setup.sh"
+    script.write_text(f"PATH={tmp_path}/bin:$PATH\n")
+    protocol = [{"id": 9, "endpoint": lsm.URL, "path": "/data", "flavour": "XROOT"}]
+    panda.cric.add_storage("SITE", arprotocols={"write_lan": protocol}, token="DATADISK")
+    panda.cric.add_queue(
+        "LOCAL",
+        copytools={"lsm": {"setup": str(script)}, "mv": {"setup": ""}},
+        acopytools={"pl": ["mv"], "write_lan": ["lsm"]},
+        astorages={"pl": ["LOCAL_LOGS"], "write_lan": ["SITE"]},
+    )
+    with lsm.lsm(tmp_path, on_path=False) as store:
+        job = submit(panda, "echo content > a.dat", **outputs(["a.dat"]))
+        with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+            assert pilot.wait() == 0
+        row = panda.store.job(job)
+        assert row.status == "finished", (row.pilot_error, row.ddm_error, pilot.text()[-3000:])
+        assert json.loads(row.report)["a.dat"]["surl"] == f"{lsm.URL}/data/LOCAL/out.data/a.dat"
+        assert (store / "data/LOCAL/out.data/a.dat").read_text() == "content\n"
+        assert "lsm-put -t DATADISK --size 8 --checksum adler32:" in (store / "calls").read_text()

@@ -15,6 +15,7 @@ from pilot_core.local.server import LocalPanda
 from pilot_core.model.codes import ErrorCode
 from tests.fakes.gcs import gcs_emulator
 from tests.fakes.gcs_server import Fault, gcs_server
+from tests.fakes.google_identity import google_identity
 from tests.fakes.pilot_process import start_pilot
 from tests.fakes.s3 import CREDENTIALS, PROFILE, Refusal, failing_s3
 
@@ -70,6 +71,16 @@ def test_credentials_without_permission(panda: LocalPanda, tmp_path: Path) -> No
         use(panda, "gs", "gs://bucket")
         row = run(panda, tmp_path / "home", STORAGE_EMULATOR_HOST=server.url)
     check(row, ErrorCode.STAGEOUTAUTHENTICATIONFAILURE, "HTTP 403", words)
+
+
+def test_a_clock_that_is_off_by_an_hour_gets_no_token(panda: LocalPanda, tmp_path: Path) -> None:
+    with google_identity() as services:
+        services.off_s = -3600.0
+        use(panda, "gs", "gs://bucket")
+        key = services.key_file(tmp_path)
+        row = run(panda, tmp_path / "home", GOOGLE_APPLICATION_CREDENTIALS=str(key))
+    words = ("invalid_grant", "Check your iat and exp values", "the clock of this node is 36", "s fast")
+    check(row, ErrorCode.STAGEOUTAUTHENTICATIONFAILURE, *words)
 
 
 @pytest.mark.s3

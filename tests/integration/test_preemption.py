@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.patience import stated
 from tests.fakes.preemption import SCENARIOS, Measured, Scenario, metadata, new_site
 
 pytestmark = pytest.mark.slow
@@ -26,11 +27,11 @@ def test_the_report_goes_first_and_nothing_is_left(scenario: Scenario, tmp_path:
         seen = Measured.take(scenario, site)
     assert seen.exit_code == 143, seen.log
     assert seen.left == (), seen.log
-    assert seen.gone_s < GONE_S, seen.log
+    assert seen.gone_s < stated(GONE_S), seen.log
     assert seen.finals == ((scenario.state,) if scenario.state else ()), seen.log
     if scenario.state:
         assert seen.report_s is not None
-        assert seen.report_s < scenario.report_s, seen.log
+        assert seen.report_s < stated(scenario.report_s), seen.log
     if scenario.state == "failed":
         assert seen.code == (1379 if preempted else 1201), seen.diag
     for words in scenario.says:
@@ -50,4 +51,4 @@ def test_a_second_sigterm_shortens(tmp_path: Path) -> None:
     assert seen.exit_code == 143, seen.log
     assert seen.left == ()
     # One second, the pilot's haste, the starter's end.
-    assert seen.gone_s < 8.0, seen.log
+    assert seen.gone_s < stated(8.0), seen.log

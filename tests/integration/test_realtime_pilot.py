@@ -18,6 +18,7 @@ import pytest
 from pilot_core.local.definition import make
 from pilot_core.local.server import LocalPanda
 from tests.fakes.cloud_logging import CloudLogging, Fault
+from tests.fakes.patience import stated
 from tests.fakes.pilot_process import start_pilot
 
 LOG = "Panda-RubinLog"
@@ -205,19 +206,26 @@ def backlog(panda: LocalPanda) -> int:
 
 
 def test_sigterm_with_a_large_backlog(panda: LocalPanda, service: CloudLogging, tmp_path: Path) -> None:
-    """12 MB that nobody has looked at are out before the node is gone."""
+    """12 MB that nobody has looked at are out before the node is gone; on a
+    node that is too busy for that, what is left is said.
+    """
     job = backlog(panda)
     home = tmp_path / "home"
     with start_pilot(panda, home, *options(google(service), "300"), environment=ENVIRONMENT) as pilot:
-        written = home / f"PanDA_Pilot-{job}" / "written"
-        assert panda.store.wait_for(written.exists, 30), pilot.text()[-4000:]
+        log = home / f"PanDA_Pilot-{job}" / NAME
+        assert panda.store.wait_for(log.with_name("written").exists, 30), pilot.text()[-4000:]
         sent = time.monotonic()
         pilot.signal(signal.SIGTERM)
-        assert pilot.wait(20) == 143
+        assert pilot.wait(60) == 143
         took = time.monotonic() - sent
-    assert took < 12.0
-    assert numbers(service) == list(range(BACKLOG))
-    assert "0 bytes left" in pilot.text()
+    assert took < stated(12.0)
+    seen = numbers(service)
+    assert seen == list(range(len(seen)))
+    assert len(seen) > BACKLOG // 10
+    left = sum(map(len, log.read_bytes().splitlines(keepends=True)[len(seen) :]))
+    said = int(pilot.text().split(" bytes left")[0].rsplit(maxsplit=1)[-1])
+    assert left <= said <= left + 1_000_000, "what is remembered as sent moves by up to one load"
+    assert left == 0 or took > 3.0, "given up while there was time"
 
 
 def test_sigterm_with_a_service_that_is_too_slow(
@@ -232,8 +240,8 @@ def test_sigterm_with_a_service_that_is_too_slow(
         assert panda.store.wait_for(written.exists, 30), pilot.text()[-4000:]
         sent = time.monotonic()
         pilot.signal(signal.SIGTERM)
-        assert pilot.wait(20) == 143
-        assert time.monotonic() - sent < 12.0
+        assert pilot.wait(60) == 143
+        assert time.monotonic() - sent < stated(12.0)
     left = (home / f"PanDA_Pilot-{job}" / NAME).stat().st_size
     assert f"0 sent, {repeated(pilot.text())} repeated, 0 rejected, {left} bytes left" in pilot.text()
     assert [u.status for u in panda.store.updates(job)][-1] == "failed"
@@ -256,7 +264,7 @@ def test_the_service_is_away_for_the_whole_job(panda: LocalPanda, tmp_path: Path
         panda, home, *options(server, "0.1"), "--drain-timeout", "3", environment=ENVIRONMENT
     ) as pilot:
         assert pilot.wait() == 0, pilot.text()[-4000:]
-    assert time.monotonic() - start < 20.0
+    assert time.monotonic() - start < stated(20.0)
     row = panda.store.job(job)
     assert row.status == "finished", "a log service is no reason to fail a job"
     left = (home / f"PanDA_Pilot-{job}" / NAME).stat().st_size

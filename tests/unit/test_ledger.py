@@ -1,5 +1,6 @@
 """What is owed survives a crash."""
 
+import json
 import os
 from pathlib import Path
 
@@ -115,3 +116,14 @@ def test_a_directory_has_one_pilot(tmp_path: Path) -> None:
         raise AssertionError("claimed twice")
     with Ledger(tmp_path).claimed():
         pass
+
+
+def test_what_a_newer_pilot_adds_is_no_reason_to_lose_the_job(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.take(REPORT, work=Path("/w"), shared=Path("/s"), labels={"a": "b"}, engine="kubernetes")
+    document = json.loads(ledger.path.read_text())
+    document["held"]["mood"] = document["held"]["report"]["weather"] = "fine"
+    ledger.path.write_text(json.dumps(document))
+    held = Ledger(tmp_path).held()
+    assert held is not None
+    assert (held.report, held.engine) == (REPORT, "kubernetes")

@@ -3,6 +3,7 @@ machines.
 """
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import re
@@ -187,9 +188,12 @@ def test_what_a_template_must_say(path: Path) -> None:
     variant = path.parent.name
     assert spec["automountServiceAccountToken"] is (variant == "own-pod")
     assert spec["serviceAccountName"] == ("panda-pilot-pods" if variant == "own-pod" else "panda-pilot")
+    (port,) = container["ports"]
+    assert {"name": "PILOT_HEALTH_PORT", "value": f"0.0.0.0:{port['containerPort']}"} in container["env"]
     for probe in ("startupProbe", "livenessProbe"):
-        assert container[probe]["exec"]["command"] == ["pilot-starter", "healthcheck"]
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
         assert container[probe]["timeoutSeconds"] == 10
+        assert "exec" not in container[probe]
     names = [variable["name"] for variable in container["env"]]
     assert len(set(names)) == len(names)
     assert {"POD_NAME", "POD_NAMESPACE", "CONTAINER_NAME", "PANDA_HOSTNAME"} <= set(names)
@@ -202,6 +206,16 @@ def test_what_a_template_must_say(path: Path) -> None:
     assert ("docker-socket" in {v["name"] for v in spec["volumes"]}) == (variant == "node-docker")
     assert "prune" not in path.read_text()
     assert "|| true" not in path.read_text()
+
+
+def test_without_a_port_the_probes_run_a_command() -> None:
+    queue = dataclasses.replace(render.queues()[0], health_port=0)
+    (container,) = render.job(queue, "node-docker")["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["exec"]["command"] == ["pilot-starter", "healthcheck"]
+        assert "httpGet" not in container[probe]
+    assert "ports" not in container
+    assert "PILOT_HEALTH_PORT" not in [variable["name"] for variable in container["env"]]
 
 
 @pytest.mark.parametrize("queue", render.queues(), ids=lambda queue: queue.name)

@@ -187,3 +187,12 @@ def test_rubins_queues_as_cric_has_them() -> None:
     assert found["DOMA_LSST_GOOGLE_TEST"].timefloor_s == 3600
     assert found["DOMA_LSST_GOOGLE_MERGE"].status == "brokeroff"
     assert found["DOMA_LSST_GOOGLE_MERGE"].timefloor_s == 480 * 60
+
+
+def test_the_sites_scripts_and_space_tokens_for_copytools() -> None:
+    tools = {"lsm": {"setup": "/osg/setup.sh"}, "gfal": {"setup": None}, "cp": {}, "mv": ""}
+    queue = parse_queue({"copytools": tools}, "Q")
+    assert queue.setups == {"lsm": "/osg/setup.sh"}
+    assert queue.copytools == {"": ("lsm", "gfal", "cp", "mv")}
+    assert parse_queue({"copytools": "lsm,gfal"}, "Q").setups == {}
+    assert parse_storage({"token": "ATLASDATADISK"}, "DISK").token == "ATLASDATADISK"

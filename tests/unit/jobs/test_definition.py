@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pilot_core.errors import BadJob
 from pilot_core.jobs.definition import read_definition
 from pilot_core.jobs.pushed import parse_pushed
+from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile, Job, OutputFile
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "jobs"
@@ -33,6 +34,7 @@ INPUTS: dict[str, object] = {
     "realDatasetsIn": "d1,d2",
     "prodDBlockToken": "NULL,NULL",
 }
+OUTPUTS = ("realDatasets", "ddmEndPointOut", "scopeOut")
 
 
 def read(**more: object) -> Job:
@@ -239,6 +241,54 @@ def test_secrets_stay_out_of_the_definition() -> None:
 def test_more_secrets_than_can_be_looked_for_are_refused() -> None:
     with pytest.raises(BadJob, match="more than 10000"):
         read(secrets=json.dumps([f"value-number-{i}" for i in range(10_000)]))
+
+
+NAMES = [
+    ("../up", ErrorCode.BADOUTPUTFILENAME),
+    ("..", ErrorCode.BADOUTPUTFILENAME),
+    (".", ErrorCode.BADOUTPUTFILENAME),
+    ("/etc/passwd", ErrorCode.BADOUTPUTFILENAME),
+    ("/dev/sda", ErrorCode.BADOUTPUTFILENAME),
+    ("a/b", ErrorCode.BADOUTPUTFILENAME),
+    ("a\nb", ErrorCode.BADOUTPUTFILENAME),
+    ("a\x7fb", ErrorCode.BADOUTPUTFILENAME),
+    ("a\x1b[31mb", ErrorCode.BADOUTPUTFILENAME),
+    ("n" * 256, ErrorCode.LFNTOOLONG),
+    ("\N{SNOWMAN}" * 86, ErrorCode.LFNTOOLONG),
+    ("a\0b", ErrorCode.CONVERSIONFAILURE),
+    ("a\ud800b", ErrorCode.CONVERSIONFAILURE),
+]
+
+
+@pytest.mark.parametrize("field", ["inFiles", "outFiles", "logFile", "ddmEndPointIn", "ddmEndPointOut"])
+@pytest.mark.parametrize(("name", "code"), NAMES, ids=lambda value: repr(value)[:20])
+def test_a_name_that_leaves_its_folder_or_is_no_name(field: str, name: str, code: ErrorCode) -> None:
+    one = {**dict.fromkeys(INPUTS, "x"), "fsize": "1", "outFiles": "out", **dict.fromkeys(OUTPUTS, "x")}
+    with pytest.raises(BadJob, match=f"job definition: {field}=") as caught:
+        read(**{**one, field: name})
+    assert caught.value.code is code
+    assert caught.value.panda_id == JOB["PandaID"]
+
+
+@pytest.mark.parametrize("field", ["realDatasets", "realDatasetsIn", "scopeIn", "scopeOut"])
+@pytest.mark.parametrize("folder", ["/etc", "../..", "a/../b", "a/./b", "a\nb/", "d/" + "n" * 256])
+def test_a_dataset_that_leaves_its_storages_folder(field: str, folder: str) -> None:
+    one = {**dict.fromkeys(INPUTS, "x"), "fsize": "1", "outFiles": "out", **dict.fromkeys(OUTPUTS, "x")}
+    with pytest.raises(BadJob, match=f"job definition: {field}=") as caught:
+        read(**{**one, field: folder})
+    assert caught.value.code in (ErrorCode.BADOUTPUTFILENAME, ErrorCode.LFNTOOLONG)
+
+
+@pytest.mark.parametrize("name", ["pilotlog.txt", "payload.stdout", "panda_secrets.json"])
+def test_an_input_does_not_take_the_place_of_the_pilots_files(name: str) -> None:
+    with pytest.raises(BadJob, match="a file of the pilot's"):
+        read(**{**dict.fromkeys(INPUTS, "x"), "fsize": "1", "inFiles": name})
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "a b", "a?b#c%20", "\N{SNOWMAN}", "-rf", "con", "$(id)"])
+def test_an_odd_name_is_a_name(name: str) -> None:
+    job = read(outFiles=name, logFile=name + "x" if len(name) < 255 else "log")
+    assert [file.lfn for file in job.outputs] == [name]
 
 
 FIELDS = [

@@ -8,6 +8,7 @@ import pytest
 
 from pilot_core.local.cli import main
 from pilot_core.local.server import LocalPanda
+from tests.fakes.pki import make_pki
 
 
 @pytest.fixture
@@ -36,6 +37,18 @@ def test_submit_status_cancel(capsys: pytest.CaptureFixture[str], panda: LocalPa
     assert run(capsys, panda, "cancel", str(panda_id))[:2] == (0, f"job {panda_id} is cancelled\n")
     code, _, err = run(capsys, panda, "cancel", str(panda_id))
     assert (code, err) == (1, f"pilot-local: job {panda_id} does not exist or has ended\n")
+
+
+def test_a_server_with_tls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pki = make_pki(tmp_path)
+    with LocalPanda(tmp_path / "panda", tls=pki.tls) as panda:
+        code, _, err = run(capsys, panda, "status")
+        assert (code, "certificate verify failed" in err) == (1, True)
+        job = ("submit", "--command", "true")
+        code, out, _ = run(capsys, panda, *job, "--cacert", str(pki.ca))
+        assert (code, int(out)) == (0, panda.store.jobs()[0].panda_id)
+        code, _, err = run(capsys, panda, "status", "--cacert", str(tmp_path / "none"))
+        assert (code, err) == (1, f"pilot-local: {tmp_path}/none: No such file or directory\n")
 
 
 def test_cancel_of_a_running_job(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:

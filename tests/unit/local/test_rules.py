@@ -252,6 +252,18 @@ def test_killed_jobs_become_cancelled_when_they_fail() -> None:
     assert done.status == "finished"
 
 
+def test_the_log_is_one_of_the_outputs() -> None:
+    out = '{"out.fits": {"guid": "g", "fsize": 3, "adler32": "00000001"}}'
+    for files in ("out.fits,log.tgz", "out.fits"):
+        row = job(status="holding", final="finished", definition=make(outFiles=files), report=out)
+        assert adder.file_error(row) == "expected output log.tgz is missing in pilot JSON"
+
+
+def test_a_job_without_files_needs_no_report() -> None:
+    row = job(status="holding", final="finished", definition=make(outFiles="", logFile=""))
+    assert adder.settle(row, now=NOW).status == "finished"
+
+
 def test_outputs_by_pattern() -> None:
     definition = make(outFiles="regex|out_\\d+.fits,log.tgz")
     files = REPORT[:-1] + ', "out_12.fits": {"guid": "g", "fsize": 3, "adler32": "00000001"}}'

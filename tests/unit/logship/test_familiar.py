@@ -2,7 +2,6 @@
 whole.
 """
 
-import itertools
 import json
 import os
 from pathlib import Path
@@ -15,12 +14,12 @@ from pilot_core.base.redact import Redactor
 from pilot_core.logship.contract import Chunk, Entry, Source
 from pilot_core.logship.familiar import Familiar
 from pilot_core.logship.record import JobContext, PayloadRecords
+from pilot_core.logship.stamp import Stamps
 
 NOW = 1_795_240_000.0  # 2026-11-21T06:26:40Z
 # `PILOT_SOAK`: see test_delivery_property.py.
 EXAMPLES = int(os.environ.get("PILOT_SOAK", "30000")) // 100
 SECRET = "hunter2-hunter2"
-WHEN = "2026-11-21T05:02:42."
 
 # Parts as they are, and such that only look like them.
 FRONTS = (
@@ -126,23 +125,48 @@ def maker(offset: int = 0, state: str = "") -> PayloadRecords:
     )
 
 
+def as_a_whole(line: bytes, at: int, state: str) -> tuple[list[Entry], str]:
+    """Entries of a line by a maker to which nothing is familiar, and its state.
+
+    A secret in the line before makes it look at each line as a whole.
+    """
+    fresh = maker(at, state)
+    before = b"".join((FRONTS[0], fresh.mark().state[:26].encode(), b'Z","message":"', SECRET.encode()))
+    before += b'","levelno":' + STATEMENTS[0] + b',"process":' + PLACES[0]
+    (hidden, *found) = fresh.feed(Chunk([before, line], at - len(before)))
+    assert SECRET.encode() not in hidden.payload
+    return [*found, *fresh.flush()], fresh.mark().state
+
+
 def one_by_one(given_lines: list[bytes]) -> list[Entry]:
-    """Each line by a maker to which nothing is familiar."""
+    """Entries of the lines, each looked at as a whole."""
     found: list[Entry] = []
     at, state = 0, ""
     for line in given_lines:
-        fresh = maker(at, state)
-        found += fresh.feed(Chunk([line], at))
-        found += fresh.flush()
-        at, state = at + len(line), fresh.mark().state
+        entries, state = as_a_whole(line, at, state)
+        found += entries
+        at += len(line)
+    return found
+
+
+def in_chunks(given_lines: list[bytes], size: int) -> list[Entry]:
+    """Entries of the lines by one maker, so many lines at a time."""
+    found: list[Entry] = []
+    at, records = 0, maker()
+    for first in range(0, len(given_lines), size):
+        chunk = given_lines[first : first + size]
+        found += records.feed(Chunk(chunk, at))
+        at += sum(map(len, chunk))
     return found
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(lines(), min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=14))
-def test_familiar_or_not_a_line_makes_the_same_entry(pool: list[bytes], again: list[int]) -> None:
+@given(
+    st.lists(lines(), min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=14), st.integers(1, 20)
+)
+def test_familiar_or_not_a_line_makes_the_same_entry(pool: list[bytes], again: list[int], size: int) -> None:
     told = [*pool, *(pool[n % len(pool)] for n in again)]
-    found = list(maker().feed(Chunk(told, 0)))
+    found = in_chunks(told, size)
     assert found == one_by_one(told)
     for entry in found:
         read = json.loads(entry.payload)
@@ -169,31 +193,67 @@ def record(message: str, *, second: int = 42, lineno: int = 97, label: str = "is
     return json.dumps(fields, separators=(f",{blank}", f":{blank}")).encode() + b"\n"
 
 
-def known(told: list[bytes]) -> list[bool]:
-    """Whether each line is familiar after those before it."""
-    familiar = Familiar(Redactor([SECRET]).suspects)
-    found = []
-    for line in told:
-        found.append(familiar.look(line) is not None)
-        if not found[-1]:
-            familiar.learn(line, json.loads(line)["asctime"])
-    return found
+def familiar() -> Familiar:
+    return Familiar(Redactor([SECRET]), Stamps("", NOW - 9000.0, lambda: NOW))
 
 
 @pytest.mark.parametrize("blank", ["", " "])
-def test_another_message_is_familiar_and_another_statement_place_or_second_once(blank: str) -> None:
+def test_a_record_made_of_parts_is_familiar_and_each_part_may_be_new(blank: str) -> None:
     told = [
         record("one", blank=blank),
         record("two é \u2028 \x00", blank=blank),
         record("of another line", blank=blank, lineno=98),
-        record("of another line", blank=blank, lineno=98),
         record("of the next task", blank=blank, label="warp"),
-        record("of the next task", blank=blank, lineno=98, label="warp"),
         record("of the task before", blank=blank),
         record("a second later", blank=blank, second=43),
-        record("a second later", blank=blank, second=43, lineno=98),
     ]
-    assert known(told) == [False, True, False, True, False, True, True, False, True]
+    looks = familiar()
+    # The first one may say how the records are spelled.
+    assert [looks.look(line) is not None for line in told] == [not blank, *[True] * 5]
+    assert looks.sound()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"plain text\n",
+        record("x")[:-1],
+        record("x", label=SECRET),
+        record("x", second=99),
+        record("x").replace(b'"run"', b'"run","TaskID":"9"'),
+        record("x").replace(b'"run"', b'"run'),
+        record("x").replace(b'"name"', b'"Name"'),
+        record("x").replace(b"}}", b"}}}"),
+        record("x").replace(b'{"LABEL"', b'{"LABEL":1e999,"x"'),
+        record("x").replace(b"{", b" {", 1),
+        record("x").replace(b'"isr"', b"[" * 80 + b"1" + b"]" * 80),
+    ],
+)
+def test_what_else_a_line_may_be_is_not_familiar(line: bytes) -> None:
+    looks = familiar()
+    assert [looks.look(told) is not None for told in (record("x"), line, record("x"))] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [b"the secret is hunter2-hunter2"],
+        [b"\\u0065yJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"],
+        [b'one","x":"two'],
+        [b'one","two', b"three"],
+        [b'one",["two', b"three", b'four"],"five'],
+        [b"a backslash at the end\\", b',"and a string'],
+        [b"\xc3", b"\xa9"],
+        [b"\x00"],
+    ],
+)
+def test_a_message_that_is_none_or_has_a_secret_is_found_among_others(messages: list[bytes]) -> None:
+    looks = familiar()
+    before, behind = record("x").split(b'x","levelno"')
+    for message in (b"good", *messages, b"good"):
+        assert looks.look(before + message + b'","levelno"' + behind) is not None
+    assert not looks.sound()
+    assert looks.sound()  # of none
 
 
 def test_a_secret_that_comes_late_is_looked_for_in_what_was_clean() -> None:
@@ -208,8 +268,7 @@ def test_a_secret_that_comes_late_is_looked_for_in_what_was_clean() -> None:
 
 
 def test_a_log_that_never_repeats_itself_does_not_fill_the_memory() -> None:
-    familiar = Familiar(Redactor().suspects)
-    for number in itertools.islice(itertools.count(), 2000):
-        line = record("x", lineno=number, label=str(number))
-        familiar.learn(line, f"{WHEN}844073Z")
-    assert len(familiar._levels) + len(familiar._places) <= 512
+    looks = familiar()
+    for number in range(2000):
+        assert looks.look(record("x", lineno=number, label=str(number))) is not None
+    assert len(looks._levels) + len(looks._places) <= 512

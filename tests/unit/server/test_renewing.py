@@ -63,10 +63,53 @@ def test_renewed_when_it_is_time_and_not_more_often() -> None:
         say(server, clock)
     assert inner.renewed == [TOKEN]
     clock.now += AGAIN_S + 1
-    inner.left[PROXY] = 5.0
+    inner.left = {TOKEN: 5.0, PROXY: 5.0}
     say(server, clock)
     assert inner.renewed == [TOKEN, TOKEN, PROXY]
     assert inner.said == 6
+
+
+def test_one_that_never_lives_long_is_not_renewed_all_the_time() -> None:
+    clock = FakeClock()
+    inner = ForgetfulServer(TOKEN=3_600.0)
+    server = RenewingServer(inner, clock=clock)
+    for left in (3_600.0, 3_000.0, 1_801.0, 1_799.0):
+        inner.left = {TOKEN: left}
+        say(server, clock)
+        clock.now += AGAIN_S + 1
+    # At first it is not known that it lives no longer.
+    assert inner.renewed == [TOKEN, TOKEN]
+
+
+def test_a_source_that_is_away_for_hours_is_asked_at_each_heartbeat() -> None:
+    clock = FakeClock()
+    inner = ForgetfulServer(TOKEN=RENEW_S - 1)
+    inner.error = ServerUnreachable("no")
+    server = RenewingServer(inner, clock=clock)
+    for _ in range(7):
+        say(server, clock)
+        clock.now += 1_800.0
+    inner.error = None
+    say(server, clock)
+    assert (inner.renewed, inner.said) == ([TOKEN] * 8, 8)
+
+
+def test_a_source_that_hangs_leaves_most_of_the_time_to_the_update() -> None:
+    clock = FakeClock()
+    left: list[float] = []
+
+    class HangingSource(ForgetfulServer):
+        def renew(self, credential: Credential, *, budget: Budget, stop: threading.Event) -> bool:
+            clock.now += budget.left
+            raise ServerUnreachable("timed out")
+
+        def update_job(self, report: JobReport, *, budget: Budget, stop: threading.Event) -> Reply:
+            left.append(budget.left)
+            return Reply()
+
+    say(RenewingServer(HangingSource(TOKEN=10.0), clock=clock), clock)
+    say(RenewingServer(HangingSource(TOKEN=10.0, PROXY=10.0), clock=clock), clock)
+    assert left == [pytest.approx(40.0), pytest.approx(60.0 * 4 / 9)]
 
 
 def test_an_idle_pilot_renews_too() -> None:

@@ -245,3 +245,30 @@ def test_a_scope_never_leaves_the_storage() -> None:
     with pytest.raises(StorageError) as caught:
         rse("xrdcp", scope="user...")
     assert caught.value.code is ErrorCode.BADOUTPUTFILENAME
+
+
+def test_a_site_mover_is_told_the_queues_script_and_the_storages_token() -> None:
+    queue = Queue(
+        name="Q",
+        resource="Q",
+        copytools={"write_lan": ("lsm",)},
+        setups={"lsm": "/cvmfs/site/setup.sh"},
+        storages={"write_lan": ("DISK",)},
+    )
+    protocols = {"write_lan": (Protocol("srm://se.invalid", "/atlas"),)}
+    storage = Storage(name="DISK", token="ATLASDATADISK", protocols=protocols)
+    found = destination(
+        queue,
+        storage,
+        activities=OUTPUT_ACTIVITIES,
+        file=OutputFile("x"),
+        panda_id=1,
+        available=("lsm", "gfal"),
+        installed=lambda _: False,
+    )
+    assert (found.copytool, found.setup, found.token) == ("lsm", "/cvmfs/site/setup.sh", "ATLASDATADISK")
+
+
+def test_a_copytool_that_a_script_brings_is_chosen_before_one_that_is_missing() -> None:
+    queue = Queue(name="Q", resource="Q", copytools={"": ("gfal", "lsm")}, setups={"lsm": "/setup.sh"})
+    assert choose_copytool(queue, ("w",), available=("gfal", "lsm"), installed=lambda _: False) == "lsm"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from google.auth.exceptions import RefreshError
+from google.auth.exceptions import RefreshError, TransportError
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
@@ -129,6 +129,18 @@ def test_a_clock_that_is_off_is_suspected() -> None:
     assert error.code is ErrorCode.STAGEOUTAUTHENTICATIONFAILURE
     assert error.diag.endswith("; the clock of this node may be off")
     assert error.again_s is None
+    known = "; the clock of this node is 3600 s fast"
+    assert gcs_client.failed(RefreshError(said), "upload", put=True, skew=known).diag.endswith(known)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RefreshError("HTTP 503", retryable=True), RefreshError(TransportError("metadata.google.internal"))],
+)
+def test_a_token_that_cannot_be_had_now_is_asked_for_again(error: RefreshError) -> None:
+    # A metadata server is not yet there when a pod has just been started.
+    found = gcs_client.failed(error, "upload", put=True)
+    assert (found.code, found.again_s) == (ErrorCode.STAGEOUTFAILED, 0.0)
 
 
 def test_a_full_disk_is_the_nodes() -> None:

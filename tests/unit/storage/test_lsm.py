@@ -79,3 +79,35 @@ def test_a_missing_program_is_named(source: Path) -> None:
     with pytest.raises(StorageError, match="copytool lsm needs the program lsm-put") as caught:
         TOOL.put(source, f"{URL}/d/out.dat", budget=budget())
     assert caught.value.code is ErrorCode.MIDDLEWAREIMPORTFAILURE
+
+
+def test_a_storage_with_a_space_token_is_told_it(store: Path, source: Path, tmp_path: Path) -> None:
+    tool = TOOL.at(setup="", token="ATLASDATADISK")
+    tool.put(source, f"{URL}/d/out.dat", budget=budget())
+    tool.get(f"{URL}/d/out.dat", tmp_path / "back", budget=budget())
+    put, get = (store / "calls").read_text().splitlines()
+    assert put.startswith("lsm-put -t ATLASDATADISK --size 7 ")
+    assert get.startswith(f"lsm-get {URL}/d/out.dat ")
+
+
+@pytest.mark.parametrize("quote", ["", "it's $(touch no) "])
+def test_a_sites_script_brings_the_programs(source: Path, tmp_path: Path, quote: str) -> None:
+    with lsm(tmp_path, on_path=False) as store:
+        script = tmp_path / f"{quote}setup.sh"
+        script.write_text(f'echo welcome to the site\nexport PATH="{tmp_path}/bin:$PATH"\n')
+        tool = TOOL.at(setup=str(script), token="")
+        assert tool.put(source, f"{URL}/d/out.dat", budget=budget()).size == 7
+        tool.get(f"{URL}/d/out.dat", tmp_path / "back", budget=budget())
+        assert (tmp_path / "back").read_bytes() == b"content"
+        assert len((store / "calls").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["export NOTHING=1\n", None])
+def test_a_script_that_brings_nothing_is_named(source: Path, tmp_path: Path, text: str | None) -> None:
+    script = tmp_path / "setup.sh"
+    if text is not None:
+        script.write_text(text)
+    said = "needs the program lsm-put" if text is not None else f"setup script {script} is not here"
+    with pytest.raises(StorageError, match=said) as caught:
+        TOOL.at(setup=str(script), token="").put(source, f"{URL}/d/out.dat", budget=budget())
+    assert caught.value.code is ErrorCode.MIDDLEWAREIMPORTFAILURE
