@@ -67,6 +67,7 @@ class CompanionContainer:
         self._clock = clock
         self._quiet_since: float | None = None
         self._had_client = False
+        self._stop_asked = False
         self._end: ContainerExit | None = None
         self._end_lock = threading.Lock()
         self._stopping = Stopping(name, ask=self._ask, over=self._over, kill=self._kill, clock=clock)
@@ -91,7 +92,14 @@ class CompanionContainer:
         script = self._script.stats(outside=self._containers.clients())
         return total(script, *self._containers.stats())
 
+    def processes(self) -> str:
+        return "\n".join([self._script.processes(), *self._containers.processes()])
+
+    def backtrace(self, pid: int | None) -> str:
+        return self._script.backtrace(pid)
+
     def stop(self, grace_s: float) -> ContainerExit:
+        self._stop_asked = True
         try:
             gone = self._stopping.run(grace_s)
         finally:
@@ -120,12 +128,20 @@ class CompanionContainer:
                 if left:
                     log.warning("the payload ended and left %d containers, removed: %s", len(left), left)
                 cpu_s = self._containers.cpu_s
+                lost = self._containers.unknown
+                if end.code and not lost and not self._stop_asked:
+                    # A client hands on the 143 of a container that its daemon
+                    # has stopped: it looks as if the payload were killed.
+                    gone = self._containers.gone_with_daemon()
+                    lost = gone and f"ended with its daemon ({gone})"
                 self._end = replace(
                     end,
-                    lost=self._containers.unknown,
+                    lost=lost,
                     out_of_memory=end.out_of_memory or self._containers.out_of_memory(),
                     cpu_s=end.cpu_s if cpu_s is None else (end.cpu_s or 0.0) + cpu_s,
                     max_memory_bytes=self._containers.peak,
+                    # A client is no part of the payload, and not small.
+                    max_rss_bytes=None if self._containers.clients() else end.max_rss_bytes,
                     refused_forks=end.refused_forks + self._containers.refused,
                 )
             return self._end

@@ -51,6 +51,33 @@ class Container(Protocol):
         """What it uses now; fields stay None if it is gone. Never raises."""
         ...
 
+    def processes(self) -> str:
+        """A table of its processes, for people.
+
+        Raises
+        ------
+        EngineError
+            The engine does not show them, or does not answer.
+        """
+        ...
+
+    def backtrace(self, pid: int | None) -> str:
+        """Where each thread of one of its processes stands, by gdb; half a
+        minute at most, in which that process stands still.
+
+        Parameters
+        ----------
+        pid
+            None for its first one; else a number as `processes` shows it, for
+            payloads in a container as that numbers it.
+
+        Raises
+        ------
+        EngineError
+            There is no such process, or no gdb where it runs.
+        """
+        ...
+
     def stop(self, grace_s: float) -> ContainerExit:
         """Ask it to end, wait for the exit or the grace, then kill all of it.
 

@@ -10,6 +10,7 @@ from container.contract import KILL_S
 from container.docker_api import QUICK_S, Daemon, Refused
 from container.docker_stats import Meter
 from container.errors import EngineError, EngineUnavailable
+from container.look import docker_backtrace, docker_processes
 from container.output import OutputFile
 from container.spec import ContainerExit, Stats
 from container.stopping import Stopping
@@ -113,6 +114,12 @@ class DockerContainer:
 
     def stats(self) -> Stats:
         return Stats() if self._ended.is_set() else self._meter.stats()
+
+    def processes(self) -> str:
+        return docker_processes(self._daemon, self.id)
+
+    def backtrace(self, pid: int | None) -> str:
+        return docker_backtrace(self._daemon, self.id, pid)
 
     def stop(self, grace_s: float) -> ContainerExit:
         self._stopping.run(grace_s)

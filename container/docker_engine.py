@@ -5,6 +5,7 @@ the same path on both sides, and the caller sees to it that it has the folder
 under that path, too.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from container.docker_stats import Meter
 from container.errors import EngineError, EngineUnavailable, StartError
 from container.image_store import DockerImages, ImageStore
 from container.labels import carries
+from container.look import docker_processes
 from container.pull import ensure_image
 from container.reaper import Owner
 from container.spec import ContainerSpec, PullProgress
@@ -28,6 +30,9 @@ from pilot_core.base.clock import Clock
 __all__ = ["DockerEngine"]
 
 log = logging.getLogger(__name__)
+
+#: A daemon that remembers so many events has forgotten older ones.
+_EVENTS_KEPT = 256
 
 
 class DockerEngine:
@@ -172,6 +177,13 @@ class DockerEngine:
         pid = int(about["State"].get("Pid") or 0)
         return Meter(self._daemon, about["Id"], pid) if pid else None
 
+    def processes(self, container_id: str) -> str:
+        """A table of the processes of any container, or why there is none."""
+        try:
+            return docker_processes(self._daemon, container_id)
+        except EngineError as err:
+            return str(err)
+
     def has_init(self) -> bool:
         """True if the daemon has the small init that `--init` asks for."""
         answer = self._daemon.call("version", lambda api: api.version())
@@ -188,6 +200,29 @@ class DockerEngine:
         if not ids:
             return False
         return bool(events(self._daemon, ids, "oom", since=since, until=until))
+
+    def gone(self, container_ids: Iterable[str], since: float, until: float) -> str:
+        """Words if the daemon is going down, or was restarted since an epoch
+        second in which these containers were to come; empty if neither.
+
+        Asked through a connection of its own: a daemon that goes down closes
+        its door first, and serves the connections it has until its containers
+        are stopped. One that comes back has forgotten its events.
+        """
+        ids = set(container_ids)
+        span: dict[str, Any] = {"since": f"{since:.9f}", "until": f"{until:.9f}"}
+
+        def ask(_: Any) -> list[Mapping[str, Any]]:
+            with contextlib.closing(self._daemon.open(timeout_s=QUICK_S)) as api:
+                return list(api.events(**span, decode=True))
+
+        try:
+            seen = self._daemon.call("events", ask, within_s=QUICK_S)
+        except EngineError as err:
+            return str(err)
+        if len(seen) >= _EVENTS_KEPT or any(event.get("id") in ids for event in seen):
+            return ""
+        return f"Docker at {self._daemon.url} was restarted"
 
     def _create(self, spec: ContainerSpec) -> str:
         try:

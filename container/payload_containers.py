@@ -108,6 +108,11 @@ class PayloadContainers:
             ended = [m.cpu_s for i, m in self._meters.items() if i not in running and m.cpu_s]
         return [*now, Stats(cpu_s=sum(ended))] if ended else now
 
+    def processes(self) -> list[str]:
+        """A table of processes for each that runs."""
+        docker = self._docker
+        return [f"container {i[:12]}:\n{docker.processes(i)}" for i in self.running() if docker is not None]
+
     def watch(self, timeout_s: float, *more: int) -> set[int]:
         """Measure those that the shim has told of, so that a short life counts
         too, for so many seconds or until one of them ends.
@@ -201,6 +206,11 @@ class PayloadContainers:
         except EngineError as err:
             log.warning("whether a container ran out of memory is not known: %s", err)
             return False
+
+    def gone_with_daemon(self) -> str:
+        """Words if it had containers and their daemon went away meanwhile."""
+        ids = self._ids_seen()
+        return self._docker.gone(ids, self._since, self._clock.time()) if self._docker and ids else ""
 
     def close(self) -> None:
         """Delete the folder of ids."""

@@ -21,6 +21,7 @@ from container.cgroup import CGROUP
 from container.contract import KILL_S, Leftover
 from container.errors import StartError
 from container.labels import LABELS_VARIABLE, NAME_LABEL, carries, from_text, to_text
+from container.look import backtrace, process_table
 from container.proctree import ProcessTree
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 from container.stopping import Stopping
@@ -103,6 +104,12 @@ class ProcessContainer:
         with self._tree_lock:
             return self._tree.stats(outside=outside)
 
+    def processes(self) -> str:
+        return process_table(self.members(), self._proc)
+
+    def backtrace(self, pid: int | None) -> str:
+        return backtrace(self.members(), self.pid if pid is None else pid)
+
     def stop(self, grace_s: float) -> ContainerExit:
         self._stop_asked.set()
         try:
@@ -178,7 +185,11 @@ class ProcessContainer:
             refused = self._group.refused
             self._group.remove(self._clock)
         code = code if code >= 0 else 128 - code
-        self._finish(ContainerExit(code, cpu_s=self._cpu_s(used), refused_forks=refused))
+        self._finish(
+            ContainerExit(
+                code, cpu_s=self._cpu_s(used), max_rss_bytes=_max_rss_bytes(used), refused_forks=refused
+            )
+        )
 
     def _sweep(self) -> None:
         left = self.members()
@@ -328,6 +339,16 @@ class ProcessEngine:
     def _mark(self, pid: int) -> str:
         mark = environment(pid, self._proc).get(LABELS_VARIABLE.encode(), b"")
         return mark.decode("utf-8", "replace")
+
+
+def _max_rss_bytes(used: resource.struct_rusage) -> int | None:
+    """Highest memory of one process that was waited for.
+
+    None where it may be ours: until its `exec` a child has borrowed our
+    memory, and the kernel remembers that.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used.ru_maxrss * 1024 if used.ru_maxrss > ours else None
 
 
 def _popen(

@@ -86,6 +86,9 @@ class ContainerExit:
         CPU seconds of all it ran, as far as known; None if not.
     max_memory_bytes
         Highest memory the kernel counted; None if not known.
+    max_rss_bytes
+        Highest resident memory of any one process of it, which no look can
+        have missed; None if not known.
     refused_forks
         How often the kernel refused it one more process or thread, as far as
         known.
@@ -96,6 +99,7 @@ class ContainerExit:
     lost: str = ""
     cpu_s: float | None = None
     max_memory_bytes: int | None = None
+    max_rss_bytes: int | None = None
     refused_forks: int = 0
 
 

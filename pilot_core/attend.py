@@ -28,8 +28,9 @@ LAST_ANSWER_S = 3.0
 
 #: The answer to a request for a job is waited for longer, up to so much before
 #: the end: it may bring a job, which then needs a failed report from us. Kept
-#: back for that report and for the farewell.
-REFUSAL_S = 3.0
+#: back for that report and for the farewell. Of the 8 s that a pilot has on
+#: Kubernetes, 6 are for the answer.
+REFUSAL_S = 2.0
 
 TICK_S = 10.0
 

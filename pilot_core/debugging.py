@@ -6,12 +6,12 @@ is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
 """
 
 import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from container.contract import Container
+from container.errors import EngineError
 from pilot_core.base.files import tail_bytes
 from pilot_core.errors import PayloadError
 from pilot_core.model.payload import JobPaths
@@ -23,16 +23,18 @@ LIMIT = 2048
 #: A look goes no further: it is taken between two heartbeats.
 MOST_FILES = 20_000
 
-#: The payload stands still while gdb looks at it.
-GDB_S = 20.0
-
 # What `debug` shows the end of: the youngest of these.
 _LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt")
 
 
-def debug_output(text: str, paths: JobPaths) -> str:
+def debug_output(text: str, paths: JobPaths, container: Container | None = None) -> str:
     """Answer to one command such as `tail payload.stderr`; `debug` alone shows
     the youngest log.
+
+    Parameters
+    ----------
+    container
+        The payload while it runs.
 
     Raises
     ------
@@ -50,19 +52,22 @@ def debug_output(text: str, paths: JobPaths) -> str:
     handler = _COMMANDS.get(name)
     if handler is None:
         raise PayloadError(f"debug command {name!r} is not one of {', '.join(sorted(_COMMANDS))}")
-    return handler(arguments, paths)[-LIMIT:]
+    try:
+        return handler(arguments, paths, container)[-LIMIT:]
+    except EngineError as err:
+        raise PayloadError(f"{name}: {err}") from err
 
 
-def _debug(_: Sequence[str], paths: JobPaths) -> str:
+def _debug(_: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
     found = [path for pattern in _LOGS for path in _matches(pattern, paths) if path.is_file()]
     found = [path for path in found if path.name != paths.log.name]
     return _show_tail(found, "any log of the payload")
 
 
-def _tail(arguments: Sequence[str], paths: JobPaths) -> str:
+def _tail(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")]
     if not names:
-        return _debug((), paths)
+        return _debug((), paths, None)
     return _show_tail([path for path in _matches(names[0], paths) if path.is_file()], names[0])
 
 
@@ -74,7 +79,7 @@ def _show_tail(found: Sequence[Path], what: str) -> str:
     return head + tail_bytes(newest.resolve(), LIMIT - len(head)).decode("utf-8", "replace")
 
 
-def _ls(arguments: Sequence[str], paths: JobPaths) -> str:
+def _ls(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
     for path in sorted(_matches(names[0], paths)):
@@ -85,7 +90,7 @@ def _ls(arguments: Sequence[str], paths: JobPaths) -> str:
     return "\n".join(lines)
 
 
-def _du(arguments: Sequence[str], paths: JobPaths) -> str:
+def _du(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
     for path in sorted(_matches(names[0], paths)):
@@ -96,40 +101,20 @@ def _du(arguments: Sequence[str], paths: JobPaths) -> str:
     return "\n".join(lines)
 
 
-def _ps(_: Sequence[str], __: JobPaths) -> str:
-    import psutil
-
-    lines = ["    PID    PPID  CPU_S  RSS_MB COMMAND"]
-    for process in psutil.Process().children(recursive=True):
-        try:
-            with process.oneshot():
-                cpu, rss = sum(process.cpu_times()[:2]), process.memory_info().rss / 2**20
-                command = " ".join(process.cmdline())[:100] or process.name()
-                lines.append(f"{process.pid:7} {process.ppid():7} {cpu:6.1f} {rss:7.1f} {command}")
-        except psutil.Error:
-            continue
-    return "\n".join(lines)
+def _ps(_: Sequence[str], __: JobPaths, container: Container | None) -> str:
+    return _running(container).processes()
 
 
-def _gdb(arguments: Sequence[str], _: JobPaths) -> str:
-    """Stack traces of one of the pilot's descendants, the oldest one if none
-    is named; gdb's own commands are not for the server to choose.
-    """
-    import psutil
+def _gdb(arguments: Sequence[str], _: JobPaths, container: Container | None) -> str:
+    """Stack traces of the payload's first process, or of the one named."""
+    named = [int(word) for word in arguments if word.isascii() and word.isdecimal() and len(word) < 10]
+    return _running(container).backtrace(named[0] if named else None)
 
-    gdb = shutil.which("gdb")
-    if gdb is None:
-        raise PayloadError("gdb is not installed here")
-    children = [process.pid for process in psutil.Process().children(recursive=True)]
-    wanted = [int(word) for word in arguments if word.isdigit()] or children[:1]
-    if not wanted or wanted[0] not in children:
-        raise PayloadError(f"gdb: no process {wanted[0] if wanted else ''} of the payload")
-    argv = [gdb, "-p", str(wanted[0]), "-batch", "-nx", "-ex", "thread apply all bt"]
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=GDB_S, check=False)
-    except subprocess.TimeoutExpired as err:
-        raise PayloadError(f"gdb gave no answer in {GDB_S:.0f} s") from err
-    return done.stdout.decode("utf-8", "replace") or done.stderr.decode("utf-8", "replace")
+
+def _running(container: Container | None) -> Container:
+    if container is None:
+        raise PayloadError("the payload does not run")
+    return container
 
 
 def _matches(pattern: str, paths: JobPaths) -> list[Path]:
@@ -147,7 +132,7 @@ def _matches(pattern: str, paths: JobPaths) -> list[Path]:
     return [path for end, path in inside.items() if any(end.is_relative_to(root) for root in roots)]
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str], JobPaths], str]] = {
+_COMMANDS: dict[str, Callable[[Sequence[str], JobPaths, Container | None], str]] = {
     "debug": _debug,
     "tail": _tail,
     "ls": _ls,

@@ -7,7 +7,6 @@ to the one `Scope` opened there and only puts events into the inbox
 """
 
 import contextlib
-import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -16,12 +15,11 @@ from dataclasses import replace
 from pilot_core import actions, events, loglines
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.inbox import Inbox
-from pilot_core.base.logs import file_log
 from pilot_core.base.redact import secret_values
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
-from pilot_core.errors import NodeError, PilotError
+from pilot_core.errors import PilotError
 from pilot_core.events import Event
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
@@ -37,6 +35,7 @@ from pilot_core.model.report import CommandKind, JobReport, JobState, Reply
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
+from pilot_core.workfolder import WorkFolder
 from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver_at_last
 
 __all__ = ["CENTURY_S", "JobRun"]
@@ -97,6 +96,7 @@ class JobRun:
         self._drain = False
         self._keep = False
         self._open = True
+        self._folder = WorkFolder(paths.work, paths.log)
         self._labels = job_labels(job, queue=queue.name, owner=tools.owner())
         self._payload = PayloadRun(
             job,
@@ -105,6 +105,7 @@ class JobRun:
             experiment=tools.experiment,
             engine_for=tools.engine_for,
             stage_in=lambda folder, budget: tools.stage_in(job, queue, folder, budget),
+            mend=self._folder.mend,
             labels=self._labels,
             realtime_files=config.realtime.files,
             config=config.payload,
@@ -176,13 +177,8 @@ class JobRun:
             engine=self._config.payload.engine,
         )
         with contextlib.ExitStack() as stack:
-            try:
-                self._paths.work.mkdir(mode=0o770, parents=True, exist_ok=True)
-                debug = self._config.worker.debug
-                stack.enter_context(file_log(self._paths.log, debug=debug, redactor=self._tools.redactor))
-            except OSError as err:
-                code = ErrorCode.NOLOCALSPACE if err.errno == errno.ENOSPC else ErrorCode.MKDIR
-                raise NodeError(f"{err.filename}: {err.strerror}", code) from err
+            debug, redactor = self._config.worker.debug, self._tools.redactor
+            stack.enter_context(self._folder.opened(debug=debug, redactor=redactor))
             loglines.dump_job_definition(self._job)
             realtime = self._tools.shipper_for(self._job, self._paths)
             if realtime is not None:
@@ -398,7 +394,7 @@ class JobRun:
         if not self._debug_command:
             return ""
         try:
-            text = self._tools.debug_output(self._debug_command, self._paths)
+            text = self._tools.debug_output(self._debug_command, self._paths, self._payload.container)
         except (PilotError, OSError, ValueError, RecursionError) as err:
             # The payload's files come and go, and a pattern is the operator's
             # own.

@@ -68,7 +68,7 @@ class JobTools:
         Stores logs with a copytool below a prefix; StorageError if there is
         none.
     debug_output
-        Carries out a debug command below a job's folder.
+        Carries out a debug command below a job's folder, or on its payload.
     alive
         Called at least every `TICK_S` seconds: the main loop still turns.
     why
@@ -89,7 +89,7 @@ class JobTools:
     wrapper_for: Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]
     log_prefix_for: Callable[[Job, Queue, Budget], tuple[str, str]]
     uploader_for: Callable[[str, str, JobPaths], LogUploader]
-    debug_output: Callable[[str, JobPaths], str]
+    debug_output: Callable[[str, JobPaths, Container | None], str]
     alive: Callable[[], None]
     why: Callable[[Signal], Signalled]
 

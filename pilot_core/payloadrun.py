@@ -73,6 +73,9 @@ class PayloadRun:
         none.
     stage_in
         Fetches the job's inputs into a folder; raises StorageError.
+    mend
+        Sets right what the payload did to its work directory; returns what
+        its files were lost by, in words.
     tasks
         Most processes and threads of the payload; 0 for no limit.
     memory_bytes
@@ -90,6 +93,7 @@ class PayloadRun:
         experiment: Experiment,
         engine_for: Callable[[PayloadKind], Engine],
         stage_in: Callable[[Path, Budget], None],
+        mend: Callable[[], str],
         labels: Mapping[str, str],
         realtime_files: tuple[str, ...],
         config: PayloadConfig,
@@ -104,6 +108,7 @@ class PayloadRun:
         self._experiment = experiment
         self._engine_for = engine_for
         self._stage_in = stage_in
+        self._mend = mend
         self._labels = labels
         self._realtime_files = realtime_files
         self._config = config
@@ -297,7 +302,14 @@ class PayloadRun:
         ended = ended or self._given_up or ContainerExit(code=137, lost="no end was seen")
         self.ended_s, self._ended = self._clock.time(), self._clock.monotonic()
         self.exit = ended
+        lost = self._mend()
         result = self._judge(ended)
+        if lost:
+            code, words = (
+                result.code or ErrorCode.PAYLOADEXECUTIONFAILURE,
+                f"the payload's files are lost: {lost}",
+            )
+            result = replace(result, code=code, diag=f"{words}; {result.diag}" if result.diag else words)
         loglines.payload_finished(container.pid, ended.code, "failed" if result.code else "finished")
         if result.code:
             loglines.dump_payload_stderr(tail_bytes(self._paths.stderr, STDERR_DUMP_BYTES))

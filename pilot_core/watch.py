@@ -18,8 +18,10 @@ __all__ = ["Watch"]
 
 log = logging.getLogger(__name__)
 
-#: The first sample comes early, so that short jobs have numbers too.
-FIRST_S = 1.0
+#: The first samples come early, so that short jobs have numbers too: after so
+#: many seconds, then each after three times as long, up to the usual pause.
+FIRST_S = 0.1
+GROWTH = 3.0
 
 
 class Watch:
@@ -54,9 +56,9 @@ class Watch:
     def run(self, stop: threading.Event, crossed: Callable[[Verdict], None]) -> None:
         """Thread body; calls `crossed` at most once."""
         told = False
-        pause = FIRST_S
+        pause = min(FIRST_S, self._period_s)
         while not self._clock.wait(self._over, pause) and not stop.is_set():
-            pause = self._period_s
+            pause = min(pause * GROWTH, self._period_s)
             # The sampler is not made for two threads: `finish` waits for this
             # look.
             with self._lock:
@@ -81,5 +83,9 @@ class Watch:
             # no other sample.
             sample = self._sampler.sample()
             self._writer.add(sample, self._meter.add(sample))
-            self._usage = self._meter.close(running_s=running_s, cpu_s=ended.cpu_s if ended else None)
+            self._usage = self._meter.close(
+                running_s=running_s,
+                cpu_s=ended.cpu_s if ended else None,
+                max_rss_kb=ended.max_rss_bytes // 1024 if ended and ended.max_rss_bytes else None,
+            )
             self._writer.close(self._usage)

@@ -27,6 +27,7 @@ LEVELS = {
     "pilot_core.cli": 30,
     "pilot_core.engines": 25,
     "pilot_core.jobfiles": 46,
+    "pilot_core.workfolder": 46,
     "pilot_core.jobrun": 40,
     "pilot_core.jobreports": 42,
     "pilot_core.jobtools": 43,

@@ -5,16 +5,19 @@ and monitor parse.
 import contextlib
 import io
 import logging
+import os
 import re
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from pilot_core.base.redact import RedactingFilter, Redactor
 
-__all__ = ["file_log", "setup_logging"]
+__all__ = ["FileLog", "file_log", "setup_logging"]
 
 # Both shapes are pilot3's: the long one with -d, as Rubin runs it.
 DEBUG_FORMAT = "%(asctime)s | %(levelname)-8s | %(name)-32s | %(funcName)-25s | %(message)s"
@@ -55,9 +58,9 @@ class _StreamHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-class _FileHandler(logging.FileHandler):
+class FileLog(logging.FileHandler):
     """Says once that a disk is full, where `logging` would print a stack for
-    each line.
+    each line; can be written anew where somebody has removed it.
     """
 
     refused = False
@@ -70,6 +73,31 @@ class _FileHandler(logging.FileHandler):
             self.refused = True
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"log file {self.baseFilename} is incomplete: {err.strerror}\n")
+
+    def restore(self) -> bool:
+        """Have the log under its name again, all of it, if something else or
+        nothing is there; True if so.
+
+        Raises
+        ------
+        OSError
+            It cannot be written there.
+        """
+        name = self.baseFilename
+        with self.lock or contextlib.nullcontext():
+            if self.stream is None:
+                return False
+            number = self.stream.fileno()
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(number), os.lstat(name)):
+                    return False
+                os.rename(name, f"{name}.{uuid.uuid4().hex[:8]}")
+            # A file without a name can be read as long as we have it open.
+            with open(f"/proc/self/fd/{number}", "rb") as old, open(name, "xb") as new:
+                shutil.copyfileobj(old, new)
+            self.stream.close()
+            self.stream = self._open()
+        return True
 
 
 def setup_logging(*, debug: bool, redactor: Redactor) -> None:
@@ -88,14 +116,14 @@ def setup_logging(*, debug: bool, redactor: Redactor) -> None:
 
 
 @contextlib.contextmanager
-def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[logging.Handler]:
+def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[FileLog]:
     """Copy the log to a file while the block lasts; appended, flushed at each
     line.
 
     A payload's or a library's text may hold a lone surrogate: it is written
     as an escape rather than lost.
     """
-    handler = _FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
+    handler = FileLog(path, mode="a", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_formatter(debug))
     handler.addFilter(RedactingFilter(redactor))
     logging.getLogger().addHandler(handler)

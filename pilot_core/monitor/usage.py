@@ -41,7 +41,7 @@ class UsageMeter:
             self._io[name] = max(self._io[name], getattr(sample, name) or 0)
         return self.usage()
 
-    def close(self, *, running_s: float, cpu_s: float | None) -> Usage:
+    def close(self, *, running_s: float, cpu_s: float | None, max_rss_kb: int | None = None) -> Usage:
         """The usage of the whole life, with what the engine counted at the
         end.
 
@@ -51,9 +51,12 @@ class UsageMeter:
             Seconds from start to end.
         cpu_s
             CPU seconds of everything it ran; None if not known.
+        max_rss_kb
+            A peak that the samples may have missed; None if not known.
         """
         self._running_s = max(self._running_s, running_s)
         self._cpu_s = max(self._cpu_s, cpu_s or 0.0)
+        self._peaks["rss"] = max(self._peaks["rss"], max_rss_kb or 0)
         return self.usage()
 
     def usage(self) -> Usage:

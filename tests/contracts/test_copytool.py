@@ -177,6 +177,15 @@ def test_put_and_get_give_the_same_bytes(place: Place, tmp_path: Path, size: int
     assert (back.size, back.adler32) == (stored.size, stored.adler32)
 
 
+@pytest.mark.parametrize("name", ["a b", "a?b#c", "50%25", "\N{SNOWMAN}", "-rf", "$(id)", "a'b\"c", "n" * 255])
+def test_an_odd_name_is_a_name(place: Place, tmp_path: Path, name: str) -> None:
+    source = make(tmp_path / name, 1000)
+    stored = place.tool.put(source, f"{place.prefix}{name}", budget=budget())
+    assert stored.url.endswith(name)
+    place.tool.get(f"{place.prefix}{name}", tmp_path / "back", budget=budget())
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
 def test_a_second_put_of_the_same_file_is_harmless(place: Place, tmp_path: Path) -> None:
     source = make(tmp_path / "a.bin", 70_000)
     first, second = (place.tool.put(source, f"{place.prefix}a.bin", budget=budget()) for _ in range(2))

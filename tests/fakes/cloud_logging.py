@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
+
+from tests.fakes.serve import Served
 
 MOST_REQUEST = 10 * 1024 * 1024
 MOST_ENTRY = 256 * 1024
@@ -74,7 +75,7 @@ class Refused(Exception):
     """The request as a whole, or one entry of it, breaks a rule."""
 
 
-class CloudLogging:
+class CloudLogging(Served):
     """The service; `with CloudLogging() as service: service.url ...`.
 
     Parameters
@@ -92,27 +93,14 @@ class CloudLogging:
         self.resources: list[dict[str, Any]] = []
         self.released = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.owner = self
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="cloud-logging", daemon=True
-        )
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.daemon_threads = True
+        server.owner = self
+        super().__init__(server)
 
-    def __enter__(self) -> "CloudLogging":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__exit__(*error)
 
     def entries(self, log_id: str) -> list[dict[str, Any]]:
         """One log as a reader sees it: each entry once, by time and insert id."""

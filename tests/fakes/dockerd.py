@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.fakes.patience import stated
+
 __all__ = ["NoDaemon", "OwnDaemon", "own_daemon"]
 
 
@@ -54,8 +56,8 @@ class OwnDaemon:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        end, pause = time.monotonic() + 30, threading.Event()
-        while self._ask("version").returncode:
+        end, pause = time.monotonic() + stated(30), threading.Event()
+        while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 last = (self._folder / "log").read_text(errors="replace").splitlines()[-1:]
                 self.stop()
@@ -72,7 +74,7 @@ class OwnDaemon:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(stated(30))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
@@ -83,6 +85,11 @@ class OwnDaemon:
         done = self._ask("load", stdin=packed.stdout)
         if done.returncode:
             raise NoDaemon(f"docker load: {done.stderr.decode(errors='replace').strip()}")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._ask("version").returncode == 0
+        return False
 
     def _ask(self, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": self.url}

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from container.contract import Leftover
-from container.errors import Cancelled, ImageNotFound, StartError
+from container.errors import Cancelled, EngineError, ImageNotFound, StartError
 from container.labels import NAME_LABEL, carries
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 from container.stopping import Stopping
@@ -73,6 +73,15 @@ class FakeContainer:
             threads=1,
             source="fake",
         )
+
+    def processes(self) -> str:
+        self._engine.called("processes", self.spec)
+        command = " ".join(self.spec.argv)
+        return f"PID COMMAND\n1 {command}" if not self._look() else "PID COMMAND"
+
+    def backtrace(self, pid: int | None) -> str:
+        self._engine.called("backtrace", self.spec)
+        raise EngineError("gdb is not installed here")
 
     def stop(self, grace_s: float) -> ContainerExit:
         self._engine.called("stop", self.spec)

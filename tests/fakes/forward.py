@@ -6,39 +6,22 @@ import json
 import socket
 import socketserver
 import struct
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pilot_core.logship.sinks.msgpack import unpack
+from tests.fakes.serve import Served
 
 
-class _Service:
-    """A server on a thread; entries as a reader finds them, each insert id
-    once.
-    """
+class _Service(Served):
+    """Entries as a reader finds them, each insert id once."""
 
     def __init__(self, server: socketserver.BaseServer) -> None:
+        super().__init__(server)
         self.away = False
         self.found: dict[str, dict[str, Any]] = {}
-        self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Any:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_address[1])  # type: ignore[index]
 
     def keep(self, record: dict[str, Any], timestamp: str) -> None:
         """Store one record."""

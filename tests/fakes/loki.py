@@ -1,15 +1,16 @@
 """Loki's push API on loopback: keeps lines once, refuses what is too long."""
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.fakes.serve import Served
 
 MOST_LINE = 256 * 1024
 MOST_MESSAGE = 4 * 1024 * 1024
 
 
-class Loki:
+class Loki(Served):
     """The service; a `status` other than 0 is answered instead of storing."""
 
     def __init__(self) -> None:
@@ -34,23 +35,9 @@ class Loki:
             def log_message(self, *args: object) -> None:
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> "Loki":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        super().__init__(server)
 
     def push(self, path: str, raw: bytes) -> tuple[int, str]:
         """Status and words for one request."""

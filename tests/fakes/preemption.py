@@ -256,6 +256,13 @@ def _handed_out(site: Site) -> None:
     site.until(site.struck, "a request for a job")
 
 
+def _handed_out_late(site: Site) -> None:
+    site.submit("true")
+    site.fault("acquire_jobs", FaultKind.SLOW, seconds=4.5)
+    site.start()
+    site.until(site.struck, "a request for a job")
+
+
 def _queue_data(site: Site) -> None:
     site.fault("cric", FaultKind.HANG, count=None)
     site.fault("cache", FaultKind.HANG, count=None)
@@ -375,7 +382,8 @@ SCENARIOS = (
     Scenario("idle", _idle, state=""),
     Scenario("fetching queue data (hangs)", _queue_data, state=""),
     Scenario("asking (server hangs)", _asking, state=""),
-    Scenario("asking, a job comes", _handed_out),
+    Scenario("asking, a job comes after 1 s", _handed_out),
+    Scenario("asking, a job comes after 4.5 s", _handed_out_late, report_s=6.5),
     Scenario("fetching the transformation (hangs)", _transformation),
     Scenario("pulling an image (registry hangs)", _pulling, docker=True),
     Scenario("starting", _starting, docker=True),

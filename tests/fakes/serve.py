@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 def free_port() -> int:
@@ -61,6 +62,33 @@ def program(
                 process.kill()
 
 
+class Served:
+    """A server that works in a thread while the block lasts."""
+
+    def __init__(self, server: socketserver.BaseServer) -> None:
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])  # type: ignore[index]
+
+    @property
+    def url(self) -> str:
+        """Base URL, for HTTP."""
+        return f"http://127.0.0.1:{self.port}"
+
+
 @contextlib.contextmanager
 def http_server(
     handler: type[http.server.BaseHTTPRequestHandler],
@@ -80,23 +108,17 @@ def http_server(
         hangs, at the end.
     """
     bound = type("Handler", (handler,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), bound) as server:
-        server.daemon_threads = True
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-            # The handshake in the connection's thread: a client may hang up
-            # in it.
-            server.socket = context.wrap_socket(
-                server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        scheme = "http" if certificate is None else "https"
-        state.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), bound)
+    server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        # The handshake in the connection's thread: a client may hang up in
+        # it.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with Served(server) as served:
+        state.url = served.url if certificate is None else served.url.replace("http:", "https:")
         try:
             yield
         finally:
             state.over.set()
-            server.shutdown()
-            thread.join(5)

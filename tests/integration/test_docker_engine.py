@@ -37,7 +37,7 @@ CLOCK = SystemClock()
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + stated(seconds)
     while not condition():
         assert time.monotonic() < end, "condition not reached"
         threading.Event().wait(0.02)

@@ -134,3 +134,37 @@ def test_the_longest_names_there_are(panda: LocalPanda, tmp_path: Path) -> None:
     row = panda.store.job(job)
     assert row.status == "finished", (row.pilot_error, pilot.text()[-3000:])
     assert {path.name for path in (panda.folder / "logs").rglob("?" * 255)} == {out, log}
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "code", "words"),
+    [
+        ("mv $PWD $PWD.away; echo here", "finished", 0, ""),
+        ("w=$PWD; mv $w $w.away; ln -s /etc $w; echo here", "finished", 0, ""),
+        ("rm -rf *; echo lost", "finished", 0, ""),
+        ("rm -rf $PWD", "failed", 1305, "lost: it removed its work directory"),
+        ("w=$PWD; rm -rf $w; ln -s /etc $w", "failed", 1305, "lost: it removed its work directory"),
+        ("w=$PWD; rm -rf $w; mkdir $w; cd $w; echo new > payload.new", "finished", 0, ""),
+    ],
+)
+def test_what_a_payload_does_to_its_work_directory(
+    panda: LocalPanda, tmp_path: Path, command: str, status: str, code: int, words: str
+) -> None:
+    """Each job's log is stored, and nothing of /etc with it."""
+    panda.cric.add_queue("LOCAL", timefloor=600)
+    job, next_one = submit(panda, command), submit(panda, "true")
+    home = tmp_path / "home"
+    with start_pilot(panda, home, *PROCESS, "--cleanup", "yes") as pilot:
+        assert pilot.wait(60) == 0, pilot.text()[-3000:]
+        text = pilot.text()
+    row = panda.store.job(job)
+    assert (row.status, row.pilot_error[0]) == (status, code), text
+    assert words in row.pilot_error[1]
+    kept = stored(panda, job, "pilotlog.txt").read_text()
+    assert "received job" in kept
+    assert "the server has the final report" in kept
+    assert not stored(panda, job, "passwd").exists()
+    if "echo here" in command:
+        assert stored(panda, job, "payload.stdout").read_text() == "here\n"
+    assert panda.store.job(next_one).status == "finished"
+    assert not list(home.glob("PanDA_Pilot-*"))

@@ -26,7 +26,7 @@ CLOCK = SystemClock()
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + stated(seconds)
     while not condition():
         assert time.monotonic() < end, "condition not reached"
         threading.Event().wait(0.01)
@@ -202,6 +202,18 @@ def test_memory_is_what_was_allocated(bench: Bench) -> None:
     assert stats.pss >= 50_000_000
     container.stop(0)
     container.remove()
+
+
+def test_a_peak_that_no_look_has_seen(bench: Bench) -> None:
+    container = bench.start(f"{sys.executable} -c 'bytearray(400_000_000)'; exit 0")
+    end = container.wait(30)
+    assert end
+    assert (end.max_rss_bytes or 0) > 390_000_000
+    container.remove()
+    # What a small one used cannot be told from what we use ourselves.
+    small = bench.start("exit 0").wait(10)
+    assert small
+    assert small.max_rss_bytes is None
 
 
 def test_a_user_may_be_named(bench: Bench) -> None:

@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from container.contract import Container
+from container.errors import EngineError
 from pilot_core.debugging import LIMIT, debug_output
 from pilot_core.errors import PayloadError
 from pilot_core.model.payload import JobPaths
@@ -78,5 +81,34 @@ def test_ls_and_du_tell_sizes(paths: JobPaths) -> None:
     assert "5003 payload.stdout" in debug_output("du payload.stdout", paths)
 
 
-def test_ps_has_a_head_line(paths: JobPaths) -> None:
-    assert "COMMAND" in debug_output("ps", paths)
+class Payload:
+    """A running payload that can be looked at."""
+
+    def __init__(self, gdb: bool) -> None:
+        self.gdb = gdb
+
+    def processes(self) -> str:
+        return "PID COMMAND\n 17 sleep"
+
+    def backtrace(self, pid: int | None) -> str:
+        if not self.gdb:
+            raise EngineError("gdb is not installed here")
+        return f"#0 of {pid}"
+
+
+def shown(command: str, paths: JobPaths, payload: Payload | None) -> str:
+    return debug_output(command, paths, cast(Container | None, payload))
+
+
+def test_ps_and_gdb_look_at_the_payload_wherever_it_runs(paths: JobPaths) -> None:
+    assert shown("ps -ef", paths, Payload(gdb=True)) == "PID COMMAND\n 17 sleep"
+    assert shown("gdb", paths, Payload(gdb=True)) == "#0 of None"
+    assert shown("gdb --pid 17", paths, Payload(gdb=True)) == "#0 of 17"
+    with pytest.raises(PayloadError, match="gdb: gdb is not installed here"):
+        shown("gdb 17", paths, Payload(gdb=False))
+
+
+@pytest.mark.parametrize("command", ["ps", "gdb"])
+def test_before_the_payload_there_is_nothing_to_look_at(paths: JobPaths, command: str) -> None:
+    with pytest.raises(PayloadError, match="the payload does not run"):
+        shown(command, paths, None)

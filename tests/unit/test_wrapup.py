@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from pilot_core.base.clock import SystemClock
 from pilot_core.config import WrapupConfig
 from pilot_core.errors import ServerRefused, StorageError
 from pilot_core.experiments.generic import GenericExperiment
+from pilot_core.logship.contract import ShipCounts
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job, OutputFile
 from pilot_core.model.payload import JobPaths
@@ -21,6 +23,7 @@ from pilot_core.storage.logs import LogUploader
 from pilot_core.wrapup import Wrapper, deliver
 from tests.fakes.server import FakeServer
 from tests.fakes.storage import PREFIX, FakeTool
+from tests.fakes.virtual_clock import VirtualClock
 
 CLOCK = SystemClock()
 PACKED = FileReport("log.tgz", "guid", 3, "0000002a")
@@ -82,6 +85,53 @@ def test_what_failed_is_tried_once_more_at_the_end(paths: JobPaths) -> None:
     wrapped.store_last_log(whole())
     assert tool.objects[PREFIX + "payload.stdout"] == b"payload.stdout"
     assert tool.objects[PREFIX + "pilotlog.txt"] == b"the end"
+
+
+class SlowShipper:
+    """Needs half a second for the payload's last records."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.done = False
+
+    def finish(self, budget: Budget) -> ShipCounts:
+        self.done = budget.left >= 0.5
+        self._clock.wait(threading.Event(), min(0.5, budget.left))
+        return ShipCounts()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [(0.9, []), (1.5, ["records"]), (2.1, ["records", "logs"]), (8.0, ["records", "logs"])],
+)
+def test_a_killed_pilot_with_little_time_stores_what_comes_first(
+    paths: JobPaths, seconds: float, kept: list[str]
+) -> None:
+    (paths.work / "payload.stdout").unlink()
+    clock, tool = VirtualClock(), FakeTool()
+
+    def on_put(_: str) -> None:
+        clock.wait(threading.Event(), 0.5)
+
+    tool.on_put = on_put
+    shipper: Any = SlowShipper(clock)
+    wrapped = Wrapper(
+        Job(1, 1, "x", "", log=OutputFile("log.tgz")),
+        paths,
+        experiment=GenericExperiment(),
+        shipper=shipper,
+        uploader=LogUploader(tool, PREFIX, clock=clock, roots=(paths.work, paths.shared)),
+        no_storage=None,
+        bundle=no_room,
+        stage_out=lambda _: ((), None),
+        config=WrapupConfig(),
+    )
+    began, whole = clock.monotonic(), Budget(clock, seconds, "test")
+    wrapped.run(whole, hurried=True, succeeded=False)
+    done = ["records"] if shipper.done else []
+    assert done + (["logs"] if wrapped.result.stored else []) == kept
+    wrapped.store_last_log(whole)
+    assert clock.monotonic() - began <= seconds
 
 
 REPORT = JobReport(

@@ -135,6 +135,13 @@ def test_the_engines_last_word_counts() -> None:
     assert UsageMeter().close(running_s=0.0, cpu_s=0.5).cores == 0.0
 
 
+def test_a_peak_between_two_samples_counts_and_a_lower_one_does_not() -> None:
+    meter = UsageMeter()
+    meter.add(Sample(1030.0, 30.0, rss_kb=500))
+    assert meter.close(running_s=50.0, cpu_s=None, max_rss_kb=400).max_rss == 500
+    assert meter.close(running_s=50.0, cpu_s=None, max_rss_kb=900).max_rss == 900
+
+
 def samples() -> list[Sample]:
     return [
         Sample(1000.5, 0.5),

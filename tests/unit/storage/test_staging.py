@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import zlib
 from pathlib import Path
 
@@ -70,14 +71,30 @@ def test_200_outputs_are_stored_and_reported(tmp_path: Path) -> None:
         ("empty", ErrorCode.ZEROFILESIZE),
         ("large", ErrorCode.OUTPUTFILETOOLARGE),
         ("link", ErrorCode.FILEHANDLINGFAILURE),
+        ("device", ErrorCode.FILEHANDLINGFAILURE),
+        ("loop", ErrorCode.FILEHANDLINGFAILURE),
+        ("dangling", ErrorCode.MISSINGOUTPUTFILE),
+        ("fifo", ErrorCode.FILEHANDLINGFAILURE),
+        ("folder", ErrorCode.FILEHANDLINGFAILURE),
         ("../up", ErrorCode.BADOUTPUTFILENAME),
+        ("/dev/null", ErrorCode.BADOUTPUTFILENAME),
+        ("n" * 256, ErrorCode.BADOUTPUTFILENAME),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_one_bad_output_and_nothing_is_stored(tmp_path: Path, name: str, code: ErrorCode) -> None:
     (tmp_path / "good").write_text("x")
     (tmp_path / "empty").touch()
     (tmp_path / "large").write_bytes(b"x" * 101)
-    (tmp_path / "link").symlink_to("/etc/passwd")
+    for link, target in (
+        ("link", "/etc/passwd"),
+        ("device", "/dev/null"),
+        ("loop", "loop"),
+        ("dangling", "no"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
     tool = FakeTool()
     result = put(tool, tmp_path, "good", name, max_bytes=100)
     assert result.reports == ()
