@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from pilot_core.base.scope import Scope
 
-__all__ = ["AlarmClock", "World", "WorldOver"]
+__all__ = ["EPOCH", "AlarmClock", "World", "WorldOver"]
 
+#: When a world begins, epoch seconds.
 EPOCH = 1_800_000_000.0
 
 

@@ -52,7 +52,7 @@ def docker_processes(daemon: Daemon, container_id: str) -> str:
         f"top {container_id[:12]}", lambda api: api.top(container_id, ps_args=f"-eo {_COLUMNS}")
     )
     rows = []
-    for pid, ppid, cpu_s, rss_kb, *command in top["Processes"]:
+    for pid, ppid, cpu_s, rss_kb, *command in top.get("Processes") or ():
         rows.append((int(pid), int(ppid), float(cpu_s), int(rss_kb) / 1024, " ".join(command)))
     return _table(rows)
 

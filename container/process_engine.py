@@ -25,7 +25,7 @@ from container.look import backtrace, process_table
 from container.proctree import ProcessTree
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 from container.stopping import Stopping
-from container.taskgroup import TaskGroup, find_groups, make_group
+from container.taskgroup import TaskGroup, find_groups, make_group, remove_stale
 from pilot_core.base.clock import Clock
 from pilot_core.base.procs import (
     PROC,
@@ -274,6 +274,7 @@ class ProcessEngine:
         """
         if not spec.processes:
             return None
+        remove_stale(self._clock.time(), proc=self._proc, root=self._cgroup_root)
         group = make_group(spec.processes, mark, proc=self._proc, root=self._cgroup_root)
         if group is None:
             log.info("no cgroup limits the processes of %s: none can be made here", spec.name)

@@ -247,12 +247,17 @@ def _same_file(fd: int, path: Path) -> bool:
 def _held(path: Path) -> bool | None:
     """True if somebody holds the lock, False if nobody, None if it cannot be
     told.
+
+    A file of another user, who is not root, says nothing: anybody may write in
+    a shared folder, and a label is no secret.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:
+        if os.fstat(fd).st_uid not in (0, os.geteuid()):
+            return None
         # Shared, so that two reapers do not take each other for the owner.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -25,7 +25,7 @@ from container.cgroup import CGROUP, current_tasks, refused_forks
 from pilot_core.base.clock import Clock
 from pilot_core.base.procs import PROC, read_bytes
 
-__all__ = ["TaskGroup", "find_groups", "make_group"]
+__all__ = ["TaskGroup", "find_groups", "make_group", "remove_stale"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ _LABELS = ("user.container.labels", "trusted.container.labels")
 # sight.
 _REMOVE_S = 1.0
 _LOOK_S = 0.02
+_STALE_S = 60.0
 
 
 class TaskGroup:
@@ -153,6 +154,23 @@ def find_groups(*, proc: Path = PROC, root: Path = CGROUP) -> list[TaskGroup]:
         return [] if home is None else [_group(folder) for folder in home.glob(f"{_PREFIX}*")]
     except OSError:
         return []
+
+
+def remove_stale(now: float, *, proc: Path = PROC, root: Path = CGROUP) -> None:
+    """Remove groups that have been empty for long: their owners were killed.
+
+    A living owner's is empty for milliseconds only, before its payload starts
+    and after its end; and no group goes with somebody in it.
+
+    Parameters
+    ----------
+    now
+        Epoch seconds.
+    """
+    for group in find_groups(proc=proc, root=root):
+        with contextlib.suppress(OSError):
+            if now - group.folder.stat().st_mtime > _STALE_S:
+                group.folder.rmdir()
 
 
 def _group(folder: Path) -> TaskGroup:

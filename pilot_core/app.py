@@ -8,6 +8,7 @@ file there.
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from container.contract import Container
 from pilot_core.agent import Agent
@@ -34,13 +35,6 @@ from pilot_core.jobs.pushed import PushedSource
 from pilot_core.jobtools import JobTools
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
-from pilot_core.logship.contract import Sink
-from pilot_core.logship.disk import ConfinedDisk
-from pilot_core.logship.record import JobContext, PayloadRecords
-from pilot_core.logship.resource import PodFacts
-from pilot_core.logship.shipper import LogShipper, ShipSettings
-from pilot_core.logship.sinks.make import make_sink
-from pilot_core.logship.target import parse_target
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
@@ -62,6 +56,11 @@ from pilot_core.storage.tools import COPYTOOLS, installed
 from pilot_core.vitals import CountedServer, Vitals
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
+
+if TYPE_CHECKING:
+    from pilot_core.logship.contract import Sink
+    from pilot_core.logship.resource import PodFacts
+    from pilot_core.logship.shipper import LogShipper
 
 __all__ = ["Pilot"]
 
@@ -203,10 +202,17 @@ class Pilot:
 
     # --- logs and watching --------------------------------------------------
 
-    def _shipper(self, job: Job, paths: JobPaths) -> tuple[LogShipper, Sink] | None:
+    def _shipper(self, job: Job, paths: JobPaths) -> "tuple[LogShipper, Sink] | None":
         realtime = self.config.realtime
         if not realtime.enabled or not realtime.files:
             return None
+        # Imported here: a pilot without real-time log does without this 1 MB.
+        from pilot_core.logship.disk import ConfinedDisk
+        from pilot_core.logship.record import JobContext, PayloadRecords
+        from pilot_core.logship.shipper import LogShipper, ShipSettings
+        from pilot_core.logship.sinks.make import make_sink
+        from pilot_core.logship.target import parse_target
+
         worker = self.config.worker
         context = JobContext(
             task_id=str(job.task_id or ""),
@@ -243,7 +249,9 @@ class Pilot:
         self.vitals.watch_log(shipper.counts)
         return shipper, sink
 
-    def _facts(self) -> PodFacts:
+    def _facts(self) -> "PodFacts":
+        from pilot_core.logship.resource import PodFacts
+
         worker = self.config.worker
         environment = self.config.payload.environment
         in_pod = worker.batch_type == "Kubernetes"
@@ -286,7 +294,7 @@ class Pilot:
     # --- after the payload --------------------------------------------------
 
     def _wrapper(
-        self, job: Job, queue: Queue, paths: JobPaths, shipper: LogShipper | None, budget: Budget
+        self, job: Job, queue: Queue, paths: JobPaths, shipper: "LogShipper | None", budget: Budget
     ) -> Wrapper:
         uploader, problem, place = None, None, None
         try:

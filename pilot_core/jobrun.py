@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pilot_core import actions, events, loglines
 from pilot_core.base.budget import Budget, BudgetSpent
@@ -25,7 +26,6 @@ from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
 from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
 from pilot_core.limits import limits_for
-from pilot_core.logship.shipper import LogShipper
 from pilot_core.machine import Machine
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
@@ -37,6 +37,9 @@ from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
 from pilot_core.workfolder import WorkFolder
 from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver_at_last
+
+if TYPE_CHECKING:
+    from pilot_core.logship.shipper import LogShipper
 
 __all__ = ["CENTURY_S", "JobRun"]
 
@@ -311,10 +314,11 @@ class JobRun:
 
     def _debug(self, _: Scope, action: object) -> None:
         assert isinstance(action, actions.Debug)
-        off = action.command.kind is CommandKind.DEBUG_OFF
-        before, self._debug_command = self._debug_command, "" if off else (action.command.text or "debug")
+        kind, before = action.command.kind, self._debug_command
+        shown = {CommandKind.DEBUG: self._job.debug_command or "debug", CommandKind.DEBUG_OFF: ""}
+        self._debug_command = shown.get(kind, action.command.text)
         if before != self._debug_command:
-            self._heartbeat.debug(not off)
+            self._heartbeat.debug(kind is not CommandKind.DEBUG_OFF)
 
     def _hurry(self, _: Scope, action: object) -> None:
         assert isinstance(action, actions.Hurry)

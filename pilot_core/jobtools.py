@@ -5,6 +5,7 @@ by `app.py`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from container.contract import Container, Engine
 from pilot_core.base.budget import Budget
@@ -13,8 +14,6 @@ from pilot_core.base.redact import Redactor
 from pilot_core.events import Event, Signalled
 from pilot_core.experiments.contract import Experiment
 from pilot_core.ledger import Ledger
-from pilot_core.logship.contract import Sink
-from pilot_core.logship.shipper import LogShipper
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths, PayloadKind
@@ -24,6 +23,10 @@ from pilot_core.server.contract import Server
 from pilot_core.storage.logs import LogUploader
 from pilot_core.watch import Watch
 from pilot_core.wrapup import Wrapper
+
+if TYPE_CHECKING:
+    from pilot_core.logship.contract import Sink
+    from pilot_core.logship.shipper import LogShipper
 
 __all__ = ["Drain", "JobOutcome", "JobTools", "PilotEvent", "Signal"]
 
@@ -84,9 +87,9 @@ class JobTools:
     owner: Callable[[], Mapping[str, str]]
     engine_for: Callable[[PayloadKind], Engine]
     stage_in: Callable[[Job, Queue, Path, Budget], None]
-    shipper_for: Callable[[Job, JobPaths], tuple[LogShipper, Sink] | None]
+    shipper_for: "Callable[[Job, JobPaths], tuple[LogShipper, Sink] | None]"
     watch_for: Callable[[Job, Queue, JobPaths, Container, float], Watch]
-    wrapper_for: Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]
+    wrapper_for: "Callable[[Job, Queue, JobPaths, LogShipper | None, Budget], Wrapper]"
     log_prefix_for: Callable[[Job, Queue, Budget], tuple[str, str]]
     uploader_for: Callable[[str, str, JobPaths], LogUploader]
     debug_output: Callable[[str, JobPaths, Container | None], str]

@@ -14,6 +14,7 @@ from pilot_core.app import Pilot
 from pilot_core.base.clock import SystemClock
 from pilot_core.base.files import remove_tree
 from pilot_core.base.logs import file_log, setup_logging
+from pilot_core.base.procs import few_heaps
 from pilot_core.base.redact import Redactor
 from pilot_core.config import Config
 from pilot_core.errors import PilotError, SetupError
@@ -39,6 +40,7 @@ def run(argv: Sequence[str]) -> int:
     config = invocation.config
     setup_logging(debug=config.worker.debug, redactor=redactor)
     faulthandler.enable()
+    few_heaps()
     launched = Path.cwd()
     home = config.worker.home
     with contextlib.ExitStack() as stack:

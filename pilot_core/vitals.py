@@ -8,14 +8,16 @@ and serves them to Prometheus. Counters only grow while the pilot lives.
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.errors import ServerError
-from pilot_core.logship.contract import ShipCounts
 from pilot_core.model.report import JobReport, Reply, WorkerState
 from pilot_core.server.contract import JobRequest, Server
+
+if TYPE_CHECKING:
+    from pilot_core.logship.contract import ShipCounts
 
 __all__ = ["CountedServer", "Vitals"]
 
@@ -43,7 +45,7 @@ class Vitals:
         with self._lock:
             self._numbers[name] = value
 
-    def watch_log(self, counts: Callable[[], ShipCounts]) -> None:
+    def watch_log(self, counts: Callable[[], "ShipCounts"]) -> None:
         """A job's log is shipped from now on; what became of the one before is
         added up.
         """
@@ -78,7 +80,7 @@ class Vitals:
         return numbers
 
 
-def _of_log(counts: ShipCounts) -> Mapping[str, float]:
+def _of_log(counts: "ShipCounts") -> Mapping[str, float]:
     """Counters of a log that is over."""
     return {
         "log/payload/sent": counts.sent,

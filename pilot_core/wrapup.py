@@ -13,19 +13,22 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.config import WrapupConfig
 from pilot_core.errors import PilotError, ServerRefused, StorageError
 from pilot_core.experiments.contract import Experiment
-from pilot_core.logship.contract import ShipCounts
-from pilot_core.logship.shipper import LogShipper
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.report import FileReport, JobReport
 from pilot_core.server.contract import Server
 from pilot_core.storage.logs import LogUploader
+
+if TYPE_CHECKING:
+    from pilot_core.logship.contract import ShipCounts
+    from pilot_core.logship.shipper import LogShipper
 
 __all__ = ["SHARE", "WrapUpResult", "Wrapper", "breather_s", "deliver", "deliver_at_last"]
 
@@ -53,7 +56,7 @@ class WrapUpResult:
 
     log_url: str = ""
     files: tuple[FileReport, ...] = ()
-    counts: ShipCounts | None = None
+    counts: "ShipCounts | None" = None
     stored: bool = False
     problems: list[PilotError] = field(default_factory=list)
 
@@ -90,7 +93,7 @@ class Wrapper:
         paths: JobPaths,
         *,
         experiment: Experiment,
-        shipper: LogShipper | None,
+        shipper: "LogShipper | None",
         uploader: LogUploader | None,
         no_storage: StorageError | None,
         bundle: Callable[[Budget], FileReport | None],

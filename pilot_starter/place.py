@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pilot_core.base.files import remove_tree
 from pilot_core.errors import SetupError
-from pilot_core.ledger import FILE_NAME
+from pilot_core.ledger import FILE_NAME, Ledger
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.config import StarterConfig
 
@@ -48,10 +48,15 @@ def keepsakes(home: Path) -> list[str]:
     return [*state, *sorted(path.name for path in home.glob("PanDA_Pilot-*"))]
 
 
-def leave_home(home: Path) -> None:
-    """Delete the worker's folder; where there are keepsakes, only the
-    credentials.
+def leave_home(home: Path, *, given: bool = False) -> None:
+    """Delete the worker's folder; only the credentials where there are
+    keepsakes, or if it was given from outside: then somebody else's pilot may
+    be there by now, and use them.
     """
+    if given:
+        with contextlib.suppress(SetupError), Ledger(home).claimed():
+            remove_tree(home / ".credentials")
+        return
     remove_tree(home / ".credentials" if keepsakes(home) else home)
 
 

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +19,17 @@ from pilot_core.base.redact import Redactor
 from pilot_core.base.scope import Scope
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.model.codes import ErrorCode, exit_code
-from pilot_starter.attend import attended
 from pilot_starter.child import Child, ChildEnd, adopt_orphans, end_leftovers, signals_to, supervise
 from pilot_starter.closing import Closing
 from pilot_starter.command import KILL_RESERVE_S, wrapper_argv, wrapper_environment
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
-from pilot_starter.fetch import fetch_pilot
 from pilot_starter.health import WorkerStatus, heartbeat_fresh, write_status
 from pilot_starter.heirs import Services
-from pilot_starter.kept import occupied, sweep
+from pilot_starter.kept import occupied
 from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
-from pilot_starter.place import cache_folder, copy_job, last_words, leave_home, make_home
+from pilot_starter.place import last_words, leave_home, make_home
+from pilot_starter.prepare import Asked, prepare
 from pilot_starter.realtime import RealTimeLogger
 from pilot_starter.why import Why
 
@@ -63,10 +61,9 @@ def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | Non
             log.error("FATAL: %s", err)
             last_words(config.termination_log, str(err))
             return exit_code(err.code)
-        mark = None
-        if config.work_dir is None:
-            stack.callback(leave_home, home)
-            mark = stack.enter_context(occupied(home))
+        given = config.work_dir is not None
+        stack.callback(leave_home, home, given=given)
+        mark = None if given else stack.enter_context(occupied(home))
         fd, path = open_worker_log(config.worker_log, home / "wrapper-wid.log")
         worker_log = WorkerLog(
             fd,
@@ -185,9 +182,11 @@ class _Worker:
         words.
         """
         try:
-            installed = self._prepare()
+            installed = prepare(
+                self._config, self._home, self._credentials, inbox=self._inbox, clock=self._clock
+            )
             child = self._start(installed)
-        except _Asked as err:
+        except Asked as err:
             words = f"{err.signum.name} before the pilot was started"
             closing.close(None, words=words, hurry_s=KILL_RESERVE_S)
             return 128 + err.signum, words
@@ -235,42 +234,6 @@ class _Worker:
         if left:
             log.warning("%d processes that the pilot left running were killed", left)
 
-    def _prepare(self) -> bool:
-        """Credentials, pilot, job file; True if the installed pilot is to run."""
-        stop = threading.Event()
-        asked: list[signal.Signals] = []
-
-        def work() -> bool:
-            self._credentials.prepare()
-            if self._config.submit_mode == "PUSH":
-                copy_job(self._config.job_dirs, self._home)
-            sweep(self._config.tmp_dir, now=self._clock.time(), stop=stop)
-            return not fetch_pilot(
-                self._config.source,
-                home=self._home,
-                cache=cache_folder(self._config.tmp_dir),
-                clock=self._clock,
-                stop=stop,
-                ca=self._config.ca_file,
-            )
-
-        def on_signal(signum: signal.Signals) -> None:
-            log.warning("%s received before the pilot was started", signum.name)
-            asked.append(signum)
-            stop.set()
-
-        try:
-            installed = attended(
-                "prepare", work, inbox=self._inbox, on_signal=on_signal, clock=self._clock, patience_s=1.0
-            )
-        except (PilotError, OSError) as err:
-            if asked:
-                raise _Asked(asked[0]) from err
-            raise
-        if asked:
-            raise _Asked(asked[0])
-        return installed
-
     def _start(self, installed: bool) -> Child:
         wrapper = Path(__file__).with_name("wrapper.sh")
         env = wrapper_environment(self._config, home=self._home, credentials=self._credentials.environment())
@@ -287,14 +250,6 @@ class _Worker:
     def _tell(self, **changes: str | int | bool) -> None:
         self._status = replace(self._status, **changes)  # type: ignore[arg-type]
         write_status(self._config.state_file, self._status)
-
-
-class _Asked(Exception):
-    """A signal came before there was a pilot to pass it on to."""
-
-    def __init__(self, signum: signal.Signals) -> None:
-        super().__init__(signum.name)
-        self.signum = signum
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "NotRegular",
     "TooLongName",
     "UnsafeName",
     "open_regular",
+    "regular_fd",
     "remove_tree",
     "safe_join",
     "tail_bytes",
@@ -73,23 +75,40 @@ def safe_join(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def open_regular(path: Path) -> BinaryIO:
+class NotRegular(OSError):
+    """A folder, a link, a FIFO, a device: not what one reads a log from."""
+
+
+def regular_fd(path: Path) -> int:
     """Open a regular file for reading; follows no link, waits for no writer of
-    a FIFO.
+    a FIFO, opens no device.
 
     For files in a folder where others write too: a link left there would show
-    a file that its author may not read, and a FIFO would stop the reader.
+    a file that its author may not read, a FIFO would stop the reader, and to
+    open a device may already do something. A payload that is root in its
+    container can make them all. So what the name stands for is held first,
+    which opens nothing (O_PATH), then looked at, then opened: whatever becomes
+    of the name meanwhile.
 
     Raises
     ------
+    NotRegular
+        If it is anything else than a regular file.
     OSError
-        If it cannot be opened, or is anything else than a regular file.
+        If it cannot be opened.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"{path} is no regular file")
-    return os.fdopen(fd, "rb")
+    held = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise NotRegular(f"{path} is no regular file")
+        return os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(held)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file of `regular_fd`, which see."""
+    return os.fdopen(regular_fd(path), "rb")
 
 
 def tail_bytes(path: Path, count: int) -> bytes:

@@ -16,21 +16,20 @@ one without a secret if its message has none; there is no need to parse it
 again as a whole, which is where nine tenths of the time go.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pilot_core.base.redact import Redactor
-from pilot_core.logship.jsontext import loads, too_deep
+from pilot_core.logship.jsontext import MAX_DEPTH, loads
 from pilot_core.logship.level import severity
 from pilot_core.logship.stamp import Stamps
 
-__all__ = ["Familiar", "Look", "Looks"]
+__all__ = ["Familiar", "Looks"]
 
-Looks = tuple[str, str]
-"""Severity and time of a record."""
-
-Look = Callable[[bytes], Looks | None]
-"""Of a line, if it is familiar."""
+Looks = tuple[str | None, str]
+"""Severity and time of a record; no severity if the line has to be looked at
+as a whole.
+"""
 
 _FRONT = ("name", "asctime")
 _STATEMENT = ("levelno", "levelname", "filename", "pathname", "lineno", "funcName")
@@ -57,6 +56,7 @@ _CUTS = (
 # `2026-11-21T05:02:42.` and `844073`, from the end of what is before the
 # message.
 _TIME, _FRACTION = -26, -6
+_DIGITS, _BETWEEN = b"0123456789", b"--T::."
 # No line ends so.
 _NOWHERE = b"\n\n", -2
 
@@ -70,76 +70,95 @@ class Familiar:
         What must not leave.
     stamps
         What a new second means; `last` stays as it is.
+    line_bytes
+        A longer line is never familiar.
     """
 
-    def __init__(self, redactor: Redactor, stamps: Stamps) -> None:
+    def __init__(self, redactor: Redactor, stamps: Stamps, line_bytes: int) -> None:
         self._redactor = redactor
+        self._secrets = redactor.known
         self._stamps = stamps
-        # Of the records looked at since the last `sound`.
-        self._messages: list[bytes] = []
+        self._line_bytes = line_bytes
         self._cuts = _CUTS[0]
+        # Front and second, with a time that the service takes.
+        self._heads: set[bytes] = set()
         self._fronts: set[bytes] = set()
         self._levels: dict[bytes, str] = {}
         self._places: set[bytes] = set()
-        self._second = b""
         # The last record's; hundreds in a row have the same. Its length is
         # negative, as a slice wants it.
         self._place, self._length = _NOWHERE
 
-    def look(self, line: bytes) -> Looks | None:
-        """Severity and time of a record made of these parts; None for any other.
+    def looks(self, lines: Sequence[bytes]) -> Iterable[Looks]:
+        """What is known of each line.
 
-        Nothing is certain before `sound` has said so.
+        This loop is where the CPU time goes: what can be found out for all of
+        them at once is left to `_sound`.
         """
-        cuts = self._cuts
-        head, _, rest = line.partition(cuts.message)
-        message, _, rest = rest.partition(cuts.statement)
-        if rest[self._length :] != self._place and not self._moved(rest):
-            if not rest:
-                self._cuts = next((c for c in _CUTS if c.statement in line), cuts)
-            return None
-        statement, front = rest[: self._length], head[:_TIME]
-        level = self._levels.get(statement) or self._level(statement)
-        if level is None or not (front in self._fronts or self._front(front)):
-            return None
-        if not head[_FRACTION:].isdigit():
-            return None
-        if head[_TIME:_FRACTION] != self._second and not self._ticked(head):
-            return None
-        self._messages.append(message)
-        return level, f"{head[_TIME:].decode()}Z"
+        if self._secrets != self._redactor.known:
+            self._forget()
+        strange: Iterable[Looks] = [(None, "")] * len(lines)
+        if not lines or max(map(len, lines)) > self._line_bytes:
+            return strange
+        before_message, before_statement, _ = cuts = self._spelled(lines[-1])
+        levels: list[str | None] = []
+        times: list[bytes] = []
+        messages: list[bytes] = []
+        for line in lines:
+            head, _, rest = line.partition(before_message)
+            message, _, rest = rest.partition(before_statement)
+            level = None
+            if rest[self._length :] == self._place or self._moved(rest, cuts.place):
+                statement = rest[: self._length]
+                if head[:_FRACTION] in self._heads or self._headed(head):
+                    level = self._levels.get(statement) or self._level(statement)
+            levels.append(level)
+            if level is None:
+                times.append(b"")
+            else:
+                times.append(head[_TIME:])
+                messages.append(message)
+        if not self._sound(times, messages):
+            return strange
+        return zip(levels, (b"Z\n".join(times) + b"Z").decode().split("\n"), strict=True)
 
-    def sound(self) -> bool:
-        """Whether the messages since the last call are JSON, and no secret is in
-        one of them.
+    def _sound(self, times: Sequence[bytes], messages: Sequence[bytes]) -> bool:
+        """Whether fractions of a second are digits, and messages are JSON without
+        a secret.
 
-        They are read as one list, each on a line of its own and between quotes.
-        No string goes over the end of a line, so every line holds one at least.
-        Where there are as many strings as lines, and nothing else in the list,
-        each line is one string from end to end.
+        The messages are read as one list, each on a line of its own and between
+        quotes. No string goes over the end of a line, so every line holds one at
+        least. Where there are as many strings as lines, and nothing else in the
+        list, each line is one string from end to end.
         """
-        messages, self._messages = self._messages, []
+        if b"".join(times).translate(None, _DIGITS) != _BETWEEN * len(messages):
+            return False
         try:
             texts = loads(b'["' + b'\n,"'.join(messages) + b"]") if messages else []
             text = "\n".join(texts)
         except (ValueError, TypeError):
             return False
-        if len(texts) != len(messages):
-            return False
+        return len(texts) == len(messages) and self._clean(text)
+
+    def _clean(self, text: str) -> bool:
         return not self._redactor.suspects(text) or self._redactor.text(text) == text
 
-    def forget(self) -> None:
+    def _spelled(self, line: bytes) -> _Cuts:
+        self._cuts = next((cuts for cuts in _CUTS if cuts.statement in line), self._cuts)
+        return self._cuts
+
+    def _forget(self) -> None:
         """There is a new secret: what was clean need not be."""
-        self._fronts.clear()
-        self._levels.clear()
-        self._places.clear()
+        self._secrets = self._redactor.known
+        for parts in (self._heads, self._fronts, self._levels, self._places):
+            parts.clear()
         self._place, self._length = _NOWHERE
 
     # ---- a part that is new
 
-    def _moved(self, rest: bytes) -> bool:
+    def _moved(self, rest: bytes, before: bytes) -> bool:
         """The next task, or another process."""
-        place = rest[rest.find(self._cuts.place) :]
+        place = rest[rest.find(before) :]
         if place not in self._places:
             if place[-2:] != b"}\n" or self._members(b'{"":0' + place, _PLACE) is None:
                 return False
@@ -156,34 +175,35 @@ class Familiar:
         self._levels[statement] = level = severity(said)
         return level
 
-    def _front(self, front: bytes) -> bool:
-        if front[:1] != b"{" or self._members(front + b'"}', _FRONT) is None:
-            return False
-        _keep_few(self._fronts)
-        self._fronts.add(front)
-        return True
-
-    def _ticked(self, head: bytes) -> bool:
-        """Another second, if it is one that the service takes."""
-        when, last = head[_TIME:].decode("ascii", "replace") + "Z", self._stamps.last
+    def _headed(self, head: bytes) -> bool:
+        """Another logger, or another second."""
+        front, time = head[:_TIME], head[_TIME:]
+        if front not in self._fronts:
+            if front[:1] != b"{" or self._members(front + b'"}', _FRONT) is None:
+                return False
+            _keep_few(self._fronts)
+            self._fronts.add(front)
+        when, last = time.decode("ascii", "replace") + "Z", self._stamps.last
         found = self._stamps.of(when)
         self._stamps.last = last
         if found != when:
             return False
-        self._second = head[_TIME:_FRACTION]
+        _keep_few(self._heads)
+        self._heads.add(head[:_FRACTION])
         return True
 
     def _members(self, part: bytes, names: tuple[str, ...]) -> dict[str, Any] | None:
         """A part as an object; None if it is none, has other names, or needs
         care.
         """
+        # Without an escape each text stands in it as it is.
+        if b"\\" in part or part.count(b"{") + part.count(b"[") > MAX_DEPTH:
+            return None
         try:
             said: dict[str, Any] = loads(part)
         except ValueError:
             return None
-        if tuple(said) != names or too_deep(said) or self._redactor.suspects_in(said):
-            return None
-        return said
+        return said if tuple(said) == names and self._clean(part.decode()) else None
 
 
 def _keep_few(parts: set[bytes] | dict[bytes, str]) -> None:

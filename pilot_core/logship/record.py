@@ -18,8 +18,8 @@ from typing import Any
 from pilot_core.base.redact import Redactor
 from pilot_core.logship import jsontext
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
-from pilot_core.logship.familiar import Familiar, Look, Looks
-from pilot_core.logship.level import LEVELS, line_level, severity
+from pilot_core.logship.familiar import Familiar
+from pilot_core.logship.level import line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
 from pilot_core.logship.stamp import Stamps
 
@@ -31,24 +31,12 @@ _OURS = frozenset(
 # lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the
 # next line.
 _EXTRA = b"###EXTRA###"
-# Sets of field names and short values remembered; a payload that never repeats
-# itself must not fill the memory.
-_SHAPES = 256
-_VALUES = 1024
-_SHORT = 300
-# New in every record: not worth remembering.
-_CHANGING = ("message", "asctime")
-_BRACE = ord("{")
 # Offsets in insert ids all have 14 digits, so that they sort; cheaper than
 # padding.
 ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
 _PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
-
-
-def _unfamiliar(_: bytes) -> None:
-    """A `Look` at a line as if it were the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +99,9 @@ class PayloadRecords:
         self._redactor = redactor
         self._now = now
         self._stamps = Stamps(source.state, source.since, now)
-        # Field names, short values and a diagnostic context without a secret.
-        self._shapes: set[tuple[str, ...]] = set()
-        self._clean: set[str] = set()
-        self._clean_mdc: dict[str, Any] = {}
-        self._familiar = Familiar(redactor, self._stamps)
-        self._secrets = redactor.known
+        self._small = self._limit // GROWTH - _ROOM
+        self._head = b""
+        self._familiar = Familiar(redactor, self._stamps, self._small)
         self._stamp_s = 0.0
         self._end = source.offset
         self._held: tuple[int, bytes] | None = None
@@ -126,37 +111,20 @@ class PayloadRecords:
         self._stamp_s = self._now()
         if chunk.part:
             return self._piece(chunk)
-        if self._secrets != self._redactor.known:
-            self._forget()
-        before = self._stamps.last, self._held
-        entries = self._entries(chunk, self._familiar.look)
-        if not self._familiar.sound():
-            # One of them has a secret, or is none. It is rare, so all are
-            # looked at once more.
-            self._stamps.last, self._held = before
-            entries = self._entries(chunk, _unfamiliar)
-        return entries
-
-    def _entries(self, chunk: Chunk, look: Look) -> list[Entry]:
-        head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
-        # Local names and `tuple.__new__`: this loop is where the CPU time
-        # goes.
-        splice, prefix, new, entry = self._spliced, self._prefix, tuple.__new__, Entry
-        small = self._limit // GROWTH - _ROOM
+        self._head = jsontext.dumps({**self._fields, "PilotTimeStamp": self._stamp_s})[:-1] + b","
+        # Local names and `tuple.__new__`: see `Familiar.looks`.
+        head, prefix, new, entry = self._head, self._prefix, tuple.__new__, Entry
         entries: list[Entry] = []
         end = chunk.offset
-        for line in chunk.lines:
+        for line, (level, when) in zip(chunk.lines, self._familiar.looks(chunk.lines), strict=True):
             start = end
             end += len(line)
-            known = None
-            if len(line) <= small and self._held is None:
-                known = look(line) or splice(line)
-            if known is None:
+            if level is None or self._held is not None:
                 entries += self._careful(line, start)
                 continue
-            level, self._stamps.last = known
+            self._stamps.last = when
             uid = f"{prefix}{start + ID_BASE}"
-            entries.append(new(entry, (head + line[1:-1], level, self._stamps.last, uid)))
+            entries.append(new(entry, (head + line[1:-1], level, when, uid)))
         self._end = end
         return entries
 
@@ -171,55 +139,7 @@ class PayloadRecords:
         """
         return Mark(self._end if self._held is None else self._held[0], self._stamps.last)
 
-    def _spliced(self, line: bytes) -> Looks | None:
-        """Severity and time of a record whose bytes may stand as they are.
-
-        None: it needs care.
-        """
-        try:
-            record = jsontext.loads(line)
-            fresh = tuple(record) not in self._shapes
-            level = LEVELS.get(record.get("levelname"))
-        except (ValueError, TypeError, AttributeError):  # no JSON, or no object, or an odd level
-            return None
-        # A list of field names, a blank in front, no newline.
-        if fresh or line[0] != _BRACE or line[-2:] != b"}\n" or self._suspect(record):
-            return None
-        return level or severity(record), self._stamps.of(record.get("asctime"))
-
-    def _suspect(self, record: dict[str, Any]) -> bool:
-        """Whether anything in a record of known field names needs care."""
-        redactor, clean = self._redactor, self._clean
-        for name, value in record.items():
-            if type(value) is str:
-                if value in clean:
-                    continue
-                if redactor.suspects(value) and redactor.text(value) != value:
-                    return True
-                if name not in _CHANGING and len(value) < _SHORT:
-                    clean.add(value)
-            elif type(value) is dict:
-                # The diagnostic context stays the same for hundreds of
-                # records.
-                if value != self._clean_mdc:
-                    if jsontext.too_deep(value) or self._redactor.suspects_in(value):
-                        return True
-                    self._clean_mdc = value
-            elif type(value) is list:
-                return True
-        if len(clean) > _VALUES:
-            clean.clear()
-        return False
-
-    def _forget(self) -> None:
-        """There is a new secret: what was clean need not be."""
-        self._secrets = self._redactor.known
-        self._clean_mdc = {}
-        self._clean.clear()
-        self._shapes.clear()
-        self._familiar.forget()
-
-    # ---- the careful way: a new shape, anything odd, large or secret
+    # ---- the careful way: another shape, anything odd, large or secret
 
     def _careful(self, line: bytes, start: int) -> Iterable[Entry]:
         stripped = line.strip()
@@ -264,14 +184,14 @@ class PayloadRecords:
         return self._record(jsontext.dumps(wrapped), wrapped, marker[0])
 
     def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
-        clash = self._clash(record)
+        clash = not _OURS.isdisjoint(record)
         level, when = severity(record), self._stamps.of(record.get("asctime"))
         uid = f"{self._prefix}{start + ID_BASE}"
         fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
-        large = len(raw) > self._limit // GROWTH - _ROOM
+        large = len(raw) > self._small
         clean = self._cleaned(raw, record)
         if record and clean is None and not (clash or large):
-            return [Entry(jsontext.dumps(fields)[:-1] + b"," + raw[1:], level, when, uid)]
+            return [Entry(self._head + raw[1:], level, when, uid)]
         own = jsontext.exact(raw) if clean is None else clean
         fields |= {k: v for k, v in own.items() if k not in _OURS}
         payload = jsontext.dumps(fields)
@@ -282,24 +202,17 @@ class PayloadRecords:
             return self._messages(jsontext.dumps(own).decode(), uid, level, when)
         return [Entry(part, level, when, f"{uid}-{n:05d}") for n, part in enumerate(cut, 1)]
 
-    def _clash(self, record: dict[str, Any]) -> bool:
-        """Whether a field has a name of ours; the names are remembered if not."""
-        keys = tuple(record)
-        if len(self._shapes) >= _SHAPES:
-            self._shapes.clear()
-        if not _OURS.isdisjoint(keys):
-            return True
-        if keys and not any(map(self._redactor.suspects, keys)):
-            self._shapes.add(keys)
-        return False
-
     def _cleaned(self, raw: bytes, record: dict[str, Any]) -> dict[str, Any] | None:
         """The record without its secrets; None if it holds none."""
-        if not self._redactor.suspects_in(record):
+        # Without an escape every text stands in the line as it is.
+        if not self._redactor.suspects(raw.decode()) and (
+            b"\\" not in raw or not self._redactor.suspects_in(record)
+        ):
             return None
         own = jsontext.exact(raw)
         clean: dict[str, Any] = self._redacted(own)
-        return None if clean == own else clean
+        # Of a name that stands twice only the second value is in the object.
+        return None if clean == own and self._redactor.data(raw) == raw else clean
 
     def _redacted(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -106,6 +106,10 @@ class Tail:
 
     def _open(self, path: Path) -> tuple[int, FileFacts] | None:
         try:
+            # Looked at first: to open a device may already do something.
+            if not stat.S_ISREG(self._disk.stat(path).st_mode):
+                self._say("is not a regular file")
+                return None
             fd = self._disk.open(path)
         except FileNotFoundError:
             return None

@@ -21,7 +21,8 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+
+from pilot_core.base.files import open_regular
 
 __all__ = ["PrmonMonitor"]
 
@@ -81,7 +82,7 @@ class PrmonMonitor:
 
     def _follow(self, path: Path) -> None:
         """Take in the whole lines that are new."""
-        with contextlib.suppress(OSError), _open(path) as source:
+        with contextlib.suppress(OSError), open_regular(path.resolve()) as source:
             info = os.fstat(source.fileno())
             identity = (info.st_dev, info.st_ino)
             if identity != self._file or info.st_size < self._offset:
@@ -108,13 +109,6 @@ class PrmonMonitor:
             for column, field in _PEAKS.items():
                 if column in row:
                     self._peaks[field] = max(self._peaks.get(field, 0), row[column])
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open for reading without waiting for a writer, should it have become a
-    FIFO.
-    """
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def _freshest(paths: Iterable[Path]) -> Path | None:
@@ -169,7 +163,7 @@ def _from_summary(path: Path) -> dict[str, float | int | str]:
     totals, since they only grow (prmon 3.0).
     """
     try:
-        with _open(path) as source:
+        with open_regular(path.resolve()) as source:
             document = json.loads(source.read(_LONGEST_SUMMARY))
     except (OSError, ValueError, RecursionError):
         return {}

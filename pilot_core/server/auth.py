@@ -19,7 +19,7 @@ from pilot_core.base.files import write_atomic
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, SetupError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.server.expiry import pem_expiry, token_expiry
+from pilot_core.server.expiry import pem_expiry, pem_owner, token_expiry
 
 __all__ = ["Auth", "Credential", "Stamp"]
 
@@ -112,6 +112,18 @@ class Auth:
                 path, _ = self._newest_proxy(self._proxy_file)
                 ends[Credential.PROXY] = pem_expiry(_read(path, Credential.PROXY))
         return {credential: end for credential, end in ends.items() if end is not None}
+
+    def owner(self) -> str:
+        """The name in the proxy that the server gets to see; empty without
+        one.
+
+        Raises
+        ------
+        NotAuthorised
+            It is missing.
+        """
+        shown = self.proxy()
+        return "" if shown is None else pem_owner(_read(shown[0], Credential.PROXY))
 
     def token_key(self) -> str | None:
         """The key that buys a fresh token; None if tokens are not ours to

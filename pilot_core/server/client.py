@@ -19,6 +19,7 @@ ServerRefused         raised
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,6 +70,9 @@ WORKER_RETRY = RetryPolicy(attempts=2, first_s=5.0)
 # 3 * 310 + 5 + 15 = 950 s.
 UPLOAD_RETRY = RetryPolicy(attempts=3, first_s=5.0, factor=3.0)
 UPLOAD_READ_S = 300.0
+
+#: prodSourceLabel of a pilot that runs its owner's jobs only.
+OWN_JOBS = "self"
 
 _WIRES: dict[str, tuple[Wire, ...]] = {
     "auto": (wire_v1, wire_legacy),
@@ -137,7 +141,12 @@ class PandaServer:
 
         One request: an answer that got lost may have held a job, which then is
         `sent` to us, and each further request may take another one.
+
+        With the label `self` these are jobs of the owner of our proxy, as in
+        pilot3; a server that sees a token knows the owner by itself.
         """
+        if request.label == OWN_JOBS:
+            request = replace(request, user=self.auth.owner())
         jobs = self._insist(
             lambda wire, without: wire.acquire(request, without),
             lambda wire, answer: wire.read_jobs(answer),

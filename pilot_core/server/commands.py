@@ -22,10 +22,15 @@ _WORDS = {
 }
 _DEBUG_TOOLS = ("tail", "ls", "ps", "du", "gdb")
 _NOTHING = ("", "NULL", "None")
+_DEBUGS = (CommandKind.DEBUG, CommandKind.DEBUG_COMMAND, CommandKind.DEBUG_OFF)
 
 
 def read_commands(text: object) -> tuple[Command, ...]:
     """Commands of a reply, the kill first whatever stands before it.
+
+    Of several words about debugging the last one counts: while a job is in
+    debug mode each reply says `debug`, and what the operator wants to see
+    stands behind it.
 
     Parameters
     ----------
@@ -35,7 +40,13 @@ def read_commands(text: object) -> tuple[Command, ...]:
     if not isinstance(text, str):
         return ()
     found = dict.fromkeys(_command(part.strip()) for part in text.split(",") if part.strip() not in _NOTHING)
-    return tuple(sorted(found, key=lambda command: command.kind is not CommandKind.KILL))
+    last = next((command for command in reversed(found) if command.kind in _DEBUGS), None)
+    return tuple(
+        sorted(
+            (command for command in found if command.kind not in _DEBUGS or command is last),
+            key=lambda command: command.kind is not CommandKind.KILL,
+        )
+    )
 
 
 def _command(part: str) -> Command:

@@ -43,6 +43,8 @@ class JobRequest:
         the dialect knows the parameter.
     worker_id, harvester_id
         None and "" outside Harvester.
+    user
+        Jobs of this user only, who is named as on an X.509 certificate.
     """
 
     site: str
@@ -62,6 +64,7 @@ class JobRequest:
     worker_id: int | None = None
     scheduler_id: str = ""
     remaining_s: int | None = None
+    user: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

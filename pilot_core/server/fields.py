@@ -174,6 +174,7 @@ ACQUIRE: tuple[Field, ...] = (
     Field("worker_id", "worker_id", "worker_id", Kind.INT, _INT8),
     Field("scheduler_id", "scheduler_id", "schedulerID", limit=128),
     Field("remaining_s", "remaining_time", "remaining_time", Kind.INT, _INT4, "s"),
+    Field("user", "prod_user_id", "prodUserID"),
 )
 
 WORKER: tuple[Field, ...] = (

@@ -153,9 +153,12 @@ def skew(date: str, clock: Clock) -> str:
 
 def one_line(text: str, *, at_most: int = 300) -> str:
     """Foreign text as one line without the parts of a URL that are a right to
-    write.
+    write; of a long one the beginning and the end.
     """
     text = re.sub(
         r"(?i)((?:upload_id|signature|sig|token|authz)=)[^&\s'\")]+", r"\1***", " ".join(text.split())
     )
-    return text[:at_most]
+    if len(text) <= at_most:
+        return text
+    # A name may be as long as all of it, and the reason stands behind it.
+    return f"{text[: at_most * 2 // 3 - 5]} ... {text[-(at_most // 3) :]}"

@@ -4,9 +4,10 @@ paths.
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
@@ -23,6 +24,9 @@ __all__ = ["LocalTool"]
 
 # Shared file systems hiccup; at most 1 + 2 = 3 s of waiting in all.
 POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=5.0)
+
+# `file:/path` is one, too (RFC 8089).
+_URL = re.compile(r"(?:file://(?:localhost)?(?=/)|file:(?!//))?(?P<path>/.*)", re.DOTALL)
 
 _PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR}
 
@@ -117,20 +121,18 @@ def _told(what: str, *, put: bool) -> Iterator[None]:
 
 
 def _path(url: str) -> Path:
-    """Absolute path of a `file://` URL or of a plain path.
+    """Absolute path of a `file://` URL or of a plain path: what follows the
+    host is the name, byte for byte.
 
     Raises
     ------
     StorageError
         NOSTORAGEPROTOCOL for anything else, and for a path that climbs (`..`).
     """
-    parts = urlsplit(url)
-    if url.startswith("/"):
-        path = Path(url)
-    elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        path = Path(unquote(parts.path))
-    else:
+    found = _URL.fullmatch(url)
+    if found is None:
         raise StorageError(f"{url!r} is no file:// URL and no absolute path", ErrorCode.NOSTORAGEPROTOCOL)
+    path = Path(found["path"])
     if ".." in path.parts or "\0" in str(path):
         raise StorageError(f"{url!r} climbs out of its folder", ErrorCode.NOSTORAGEPROTOCOL)
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pilot_core.base.budget import Budget
+from pilot_core.base.files import NotRegular, regular_fd
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.checksum import BLOCK, Checksums
@@ -158,15 +159,13 @@ def summed(path: Path, budget: Budget) -> tuple[int, str]:
 def _open_regular(path: Path) -> int:
     """Open a regular file, following no link and waiting for no FIFO."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return regular_fd(path)
     except FileNotFoundError as err:
         raise StorageError(f"{path} does not exist", ErrorCode.MISSINGOUTPUTFILE) from err
+    except NotRegular as err:
+        raise StorageError(str(err), ErrorCode.FILEHANDLINGFAILURE) from err
     except OSError as err:
         raise StorageError(f"{path}: {err.strerror}", ErrorCode.FILEHANDLINGFAILURE) from err
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise StorageError(f"{path} is no regular file", ErrorCode.FILEHANDLINGFAILURE)
-    return fd
 
 
 def resolve_below(path: Path, roots: tuple[Path, ...]) -> Path:

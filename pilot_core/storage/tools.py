@@ -12,19 +12,15 @@ from pilot_core.config import StorageConfig
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.contract import CopyTool
-from pilot_core.storage.gcs import GcsTool
-from pilot_core.storage.gfal import GfalTool
-from pilot_core.storage.https import HttpsTool
-from pilot_core.storage.local import LocalTool
-from pilot_core.storage.lsm import LsmTool
-from pilot_core.storage.rucio import RucioTool
-from pilot_core.storage.s3 import S3Tool
-from pilot_core.storage.xrdcp import XrdcpTool
 
 __all__ = ["COPYTOOLS", "installed"]
 
 
+# Each is imported when a job's queue names it: a pilot that watches a payload
+# does without most of them.
 def _https(config: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.https import HttpsTool
+
     token_file = config.token_file
     return HttpsTool(
         clock=clock,
@@ -42,23 +38,64 @@ def _token(path: Path) -> str:
         raise StorageError(f"token {path}: {err.strerror}", ErrorCode.MISSINGCREDENTIALS) from err
 
 
+def _gs(config: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.gcs import GcsTool
+
+    link = "authenticated" if config.signed_s else config.link
+    return GcsTool(clock=clock, endpoint=config.gcs_endpoint, link=link, signed_s=config.signed_s)
+
+
+def _s3(config: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.s3 import S3Tool
+
+    return S3Tool(clock=clock, profile=config.s3_profile, signed_s=config.signed_s)
+
+
+def _gfal(_: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.gfal import GfalTool
+
+    return GfalTool(clock=clock)
+
+
+def _xrdcp(_: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.xrdcp import XrdcpTool
+
+    return XrdcpTool(clock=clock)
+
+
+def _rucio(_: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.rucio import RucioTool
+
+    return RucioTool(clock=clock)
+
+
+def _lsm(_: StorageConfig, clock: Clock) -> CopyTool:
+    from pilot_core.storage.lsm import LsmTool
+
+    return LsmTool(clock=clock)
+
+
+def _local(name: str) -> Callable[[StorageConfig, Clock], CopyTool]:
+    def make(_: StorageConfig, clock: Clock) -> CopyTool:
+        from pilot_core.storage.local import LocalTool
+
+        return LocalTool(clock=clock, name=name)
+
+    return make
+
+
 #: By the word in the queue's `copytools`.
 COPYTOOLS: Mapping[str, Callable[[StorageConfig, Clock], CopyTool]] = {
-    "gs": lambda cfg, clock: GcsTool(
-        clock=clock,
-        endpoint=cfg.gcs_endpoint,
-        link="authenticated" if cfg.signed_s else cfg.link,
-        signed_s=cfg.signed_s,
-    ),
-    "s3": lambda cfg, clock: S3Tool(clock=clock, profile=cfg.s3_profile, signed_s=cfg.signed_s),
+    "gs": _gs,
+    "s3": _s3,
     "https": _https,
-    "gfal": lambda _, clock: GfalTool(clock=clock),
-    "xrdcp": lambda _, clock: XrdcpTool(clock=clock),
-    "rucio": lambda _, clock: RucioTool(clock=clock),
-    "lsm": lambda _, clock: LsmTool(clock=clock),
-    "mv": lambda _, clock: LocalTool(clock=clock, name="mv"),
-    "cp": lambda _, clock: LocalTool(clock=clock, name="cp"),
-    "local": lambda _, clock: LocalTool(clock=clock),
+    "gfal": _gfal,
+    "xrdcp": _xrdcp,
+    "rucio": _rucio,
+    "lsm": _lsm,
+    "mv": _local("mv"),
+    "cp": _local("cp"),
+    "local": _local("local"),
 }
 
 #: What each of them needs on this machine.

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from requests.adapters import HTTPAdapter
 
+from pilot_core.local.server import TlsFiles
 from tests.fakes.serve import http_server
 
 EMAIL = "pilot@p.iam.gserviceaccount.com"
@@ -40,6 +41,8 @@ class Identity:
 
     Attributes
     ----------
+    tls
+        Certificate for IAM, reached by way of an HTTPS proxy; None without.
     off_s
         How far their clock is ahead of ours.
     answers
@@ -48,6 +51,7 @@ class Identity:
         What signBlob was given.
     """
 
+    tls: TlsFiles | None = None
     url: str = ""
     off_s: float = 0.0
     answers: list[int] = field(default_factory=list)
@@ -61,6 +65,17 @@ class Identity:
         for host in (METADATA, IAM):
             session.mount(host, _Redirected(host, self.url))
         return session
+
+    def environment(self, ca: Path) -> dict[str, str]:
+        """For a process on a node with Workload Identity."""
+        place = self.url.removeprefix("http://")
+        return {
+            "GCE_METADATA_HOST": place,
+            "GCE_METADATA_IP": place,
+            "GOOGLE_CLOUD_PROJECT": "p",
+            "HTTPS_PROXY": self.url,
+            "REQUESTS_CA_BUNDLE": str(ca),
+        }
 
     def now(self) -> float:
         return time.time() + self.off_s
@@ -103,11 +118,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
 
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()  # another one than the server's, after CONNECT
+
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        if path == "/":  # is this a node of Google's?
+            self._answer(200, {})
+            return
         account = "/computeMetadata/v1/instance/service-accounts"
+        about = {"email": EMAIL, "scopes": [], "aliases": ["default"]}
         known: Mapping[str, object] = {
-            f"{account}/default/": {"email": EMAIL, "scopes": [], "aliases": ["default"]},
+            f"{account}/default/": about,
+            f"{account}/{EMAIL}/": about,
             f"{account}/default/token": {"access_token": "token", "expires_in": 3600},
         }
         self._answer(*((200, known[path]) if path in known else (404, {"error": path})))
@@ -115,6 +139,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(*(self._token(body) if self.path == "/token" else self._sign(json.loads(body))))
+
+    def do_CONNECT(self) -> None:
+        """An HTTPS proxy, and at once the host behind it."""
+        assert self.state.tls is not None
+        assert self.path == f"{IAM.removeprefix('https://')}:443"
+        self.send_response_only(200)
+        self.end_headers()
+        self.connection = self.state.tls.context().wrap_socket(self.connection, server_side=True)
+        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+        self.close_connection = False
 
     def _token(self, body: bytes) -> tuple[int, Any]:
         """RFC 7523: refuses a claim whose times are not those of our clock."""
@@ -150,8 +184,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def google_identity() -> Iterator[Identity]:
+def google_identity(tls: TlsFiles | None = None) -> Iterator[Identity]:
     """Serve on loopback while the block lasts."""
-    state = Identity()
+    state = Identity(tls)
     with http_server(_Handler, state):
         yield state

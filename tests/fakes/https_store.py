@@ -107,8 +107,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(
         self, status: int, data: bytes = b"", headers: dict[str, str] | None = None, *, half: bool = False
     ) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+        told = {"Date": self.date_time_string(), "Content-Length": str(len(data)), **(headers or {})}
+        self.send_response_only(status)
+        for key, value in told.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":

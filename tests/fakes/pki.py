@@ -17,8 +17,9 @@ __all__ = ["Pki", "make_pki"]
 
 @dataclass(frozen=True)
 class Pki:
-    """A CA, a server's certificate for 127.0.0.1, a pilot's and a user's
-    proxy; and the pilot's proxies of tomorrow and of yesterday.
+    """A CA, a server's certificate for 127.0.0.1 and for Google's hosts, a
+    pilot's and a user's proxy; and the pilot's proxies of tomorrow and of
+    yesterday.
     """
 
     ca: Path
@@ -50,8 +51,8 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if server:
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        names = (x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("*.googleapis.com"))
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
 
 

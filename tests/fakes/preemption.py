@@ -258,7 +258,7 @@ def _handed_out(site: Site) -> None:
 
 def _handed_out_late(site: Site) -> None:
     site.submit("true")
-    site.fault("acquire_jobs", FaultKind.SLOW, seconds=4.5)
+    site.fault("acquire_jobs", FaultKind.SLOW, seconds=4.0)
     site.start()
     site.until(site.struck, "a request for a job")
 
@@ -383,7 +383,7 @@ SCENARIOS = (
     Scenario("fetching queue data (hangs)", _queue_data, state=""),
     Scenario("asking (server hangs)", _asking, state=""),
     Scenario("asking, a job comes after 1 s", _handed_out),
-    Scenario("asking, a job comes after 4.5 s", _handed_out_late, report_s=6.5),
+    Scenario("asking, a job comes after 4 s", _handed_out_late, report_s=6.0),
     Scenario("fetching the transformation (hangs)", _transformation),
     Scenario("pulling an image (registry hangs)", _pulling, docker=True),
     Scenario("starting", _starting, docker=True),

@@ -383,7 +383,8 @@ class WorldEngine(FakeEngine):
         self._world = world
 
     def _hook(self, name: str, _: ContainerSpec | None) -> None:
-        contract = "Container" if name in ("wait", "stop", "remove") else "Engine"
+        of_container = ("wait", "stop", "remove", "processes", "backtrace")
+        contract = "Container" if name in of_container else "Engine"
         self._world.happen(f"{contract}.{name}")
 
     def start(self, spec: ContainerSpec) -> FakeContainer:

@@ -51,14 +51,19 @@ INPUTS = {
 #: called too.
 LONG = {"payload": {"FAKE_SLEEP": "inf", "FAKE_STDOUT": "hello\n"}, "maxWalltime": 300}
 SHORT = {**INPUTS, "payload": {"FAKE_SLEEP": "90", "FAKE_STDOUT": "hello\n"}}
+#: What an operator has to ask for.
+ASKED = {"Container.processes": "ps", "Container.backtrace": "gdb"}
 REALTIME = {"realtime": {"enabled": True, "interval_s": 10.0}}
 
 
 def live(folder: Path, call: str, deed: str, times: int) -> World:
     """A world in which a call fails, and one pilot's life in it."""
+    job = LONG if call == "Container.stop" else SHORT
+    if call in ASKED:
+        job = {**job, "debug": "True", "debug_command": ASKED[call]}
     world = World(
         folder,
-        jobs=[LONG if call == "Container.stop" else SHORT],
+        jobs=[job],
         settings=REALTIME,
         twists=[Twist(call, deed, times=times)],
     )

@@ -17,6 +17,7 @@ from tests.fakes.gcs import gcs_emulator
 from tests.fakes.gcs_server import Fault, gcs_server
 from tests.fakes.google_identity import google_identity
 from tests.fakes.pilot_process import start_pilot
+from tests.fakes.pki import make_pki
 from tests.fakes.s3 import CREDENTIALS, PROFILE, Refusal, failing_s3
 
 PROCESS = ("--engine", "process")
@@ -71,6 +72,27 @@ def test_credentials_without_permission(panda: LocalPanda, tmp_path: Path) -> No
         use(panda, "gs", "gs://bucket")
         row = run(panda, tmp_path / "home", STORAGE_EMULATOR_HOST=server.url)
     check(row, ErrorCode.STAGEOUTAUTHENTICATIONFAILURE, "HTTP 403", words)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_identity_of_a_pod_stores_logs_and_signs_links(
+    panda: LocalPanda, tmp_path: Path, refused: bool
+) -> None:
+    pki = make_pki(tmp_path)
+    with gcs_server() as bucket, google_identity(pki.tls) as services:
+        services.answers = [403] * 100 if refused else []
+        use(panda, "gs", "gs://bucket")
+        environment = {**services.environment(pki.ca), "API_ENDPOINT_OVERRIDE": bucket.url}
+        job = panda.store.submit(make(transformation=f"{panda.url}/trf/bash-c-enc", parameters="true"))
+        options = (*PROCESS, "--log-url", "signed")
+        with start_pilot(panda, tmp_path / "home", *options, environment=environment) as pilot:
+            assert pilot.wait() == 0
+    row = panda.store.job(job)
+    assert row.log_url == f"{bucket.url}/bucket/logs/LOCAL/PandaJob_{job}/pilotlog.txt"
+    assert {name.rsplit("/", 1)[1] for name in bucket.objects} >= {"pilotlog.txt", "payload.stdout"}
+    assert pilot.text().count("links are not signed") == refused
+    # Whoever refused once is left alone; else each log has its link.
+    assert (len(services.signed) == 1) is refused
 
 
 def test_a_clock_that_is_off_by_an_hour_gets_no_token(panda: LocalPanda, tmp_path: Path) -> None:

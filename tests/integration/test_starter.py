@@ -216,6 +216,9 @@ def test_healthcheck_and_status_of_a_running_worker(starter: Starter) -> None:
 
 
 def test_worker_folder_is_removed_unless_it_was_given(starter: Starter) -> None:
+    assert starter.run() == 0
+    assert (starter.home / "pilot3").exists()
+    assert not (starter.home / ".credentials").exists()
     del starter.env["PILOT_WORK_DIR"]
     assert starter.run() == 0
     assert not list(starter.tmp.glob("panda_*"))
@@ -269,21 +272,16 @@ def test_push_job_is_copied_where_the_pilot_looks(starter: Starter) -> None:
 def test_secrets_stay_out_of_the_log(starter: Starter) -> None:
     token = starter.tmp / "token"
     token.write_text("very-secret-token-value")
-    assert (
-        starter.run(
-            proxyContent="-----BEGIN CERTIFICATE-----,abc,-----END CERTIFICATE-----",
-            PGPASSWORD="hunter22",
-            AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI",
-            SOME_URL="https://user:geheim@host/",
-            PANDA_AUTH_TOKEN=str(token),
-            PANDA_AUTH_ORIGIN="rubin.pilot",
-        )
-        == 0
+    starter.start(
+        proxyContent="-----BEGIN CERTIFICATE-----,abc,-----END CERTIFICATE-----",
+        PGPASSWORD="hunter22",
+        AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI",
+        SOME_URL="https://user:geheim@host/",
+        PANDA_AUTH_TOKEN=str(token),
+        PANDA_AUTH_ORIGIN="rubin.pilot",
+        FAKE_RUN_S="60",
     )
-    log = starter.log.read_bytes()
-    for secret in (b"hunter22", b"wJalr", b"geheim", b"BEGIN CERTIFICATE", b"very-secret"):
-        assert secret not in log
-    assert b"PGPASSWORD=***" in log
+    wait_for(lambda: starter.notes("up"))
     env = starter.note()["env"]
     assert isinstance(env, dict)
     assert "proxyContent" not in env
@@ -291,6 +289,14 @@ def test_secrets_stay_out_of_the_log(starter: Starter) -> None:
     assert proxy.read_text().splitlines()[1] == "abc"
     assert proxy.stat().st_mode & 0o777 == 0o400
     assert Path(env["PANDA_AUTH_TOKEN"]).read_text() == "very-secret-token-value"
+    assert starter.process is not None
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 143
+    assert not proxy.exists()
+    log = starter.log.read_bytes()
+    for secret in (b"hunter22", b"wJalr", b"geheim", b"BEGIN CERTIFICATE", b"very-secret"):
+        assert secret not in log
+    assert b"PGPASSWORD=***" in log
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,15 @@ def test_two_engines_need_the_same_proof(engine: FakeEngine, tmp_path: Path) -> 
             assert Reaper(one, me, FAMILY, local=True).reap().removed == ("dead",)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_a_stranger_s_free_file_is_no_proof_of_a_death(engine: FakeEngine, tmp_path: Path) -> None:
+    labels = dead_owner(tmp_path)
+    os.chown(tmp_path / f".container-owner-{labels[OWNER_LABEL]}", 12345, 12345)
+    start(engine, tmp_path, "alive", labels)
+    with Owner(tmp_path) as me:
+        assert Reaper(engine, me, FAMILY, local=True).reap().kept == ("alive",)
+
+
 def test_lock_files_of_those_long_dead_are_deleted(engine: FakeEngine, tmp_path: Path) -> None:
     old, new = (tmp_path / f".container-owner-{dead_owner(tmp_path)[OWNER_LABEL]}" for _ in range(2))
     with Owner(tmp_path) as me, Owner(tmp_path) as neighbour:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from container.taskgroup import TaskGroup, find_groups, make_group
+from container.taskgroup import TaskGroup, find_groups, make_group, remove_stale
 
 OURS = f"1\n{os.getpid()}\n"
 
@@ -106,3 +106,18 @@ def test_a_group_that_cannot_be_used_is_taken_back(tmp_path: Path) -> None:
     # The kernel refuses the controller: here what should be a file is none.
     (tree.root / "slot/cgroup.subtree_control").mkdir()
     assert tree.make() is None
+
+
+def test_groups_of_dead_owners_go_when_they_are_old_and_empty(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, "8:pids:/slot\n")
+    tree.write("pids/slot/cgroup.procs", OURS)
+    young, old, busy = (tree.root / "pids/slot" / f"container-{name}" for name in ("young", "old", "busy"))
+    for folder in (young, old, busy):
+        folder.mkdir()
+    # A group with somebody in it: the kernel refuses to remove it.
+    (busy / "somebody").touch()
+    for folder in (old, busy):
+        os.utime(folder, (1_000.0, 1_000.0))
+    os.utime(young, (1_950.0, 1_950.0))
+    remove_stale(2_000.0, proc=tree.proc, root=tree.root)
+    assert {group.folder for group in tree.find()} == {young, busy}

@@ -20,6 +20,7 @@ NOW = 1_795_240_000.0  # 2026-11-21T06:26:40Z
 # `PILOT_SOAK`: see test_delivery_property.py.
 EXAMPLES = int(os.environ.get("PILOT_SOAK", "30000")) // 100
 SECRET = "hunter2-hunter2"
+WHEN = "2026-11-21T05:02:42."
 
 # Parts as they are, and such that only look like them.
 FRONTS = (
@@ -194,7 +195,12 @@ def record(message: str, *, second: int = 42, lineno: int = 97, label: str = "is
 
 
 def familiar() -> Familiar:
-    return Familiar(Redactor([SECRET]), Stamps("", NOW - 9000.0, lambda: NOW))
+    return Familiar(Redactor([SECRET]), Stamps("", NOW - 9000.0, lambda: NOW), 40_000)
+
+
+def known(looks: Familiar, told: list[bytes]) -> list[bool]:
+    """Which of the lines are familiar."""
+    return [level is not None for level, _ in looks.looks(told)]
 
 
 @pytest.mark.parametrize("blank", ["", " "])
@@ -207,10 +213,10 @@ def test_a_record_made_of_parts_is_familiar_and_each_part_may_be_new(blank: str)
         record("of the task before", blank=blank),
         record("a second later", blank=blank, second=43),
     ]
-    looks = familiar()
-    # The first one may say how the records are spelled.
-    assert [looks.look(line) is not None for line in told] == [not blank, *[True] * 5]
-    assert looks.sound()
+    found = list(familiar().looks(told))
+    assert found[0] == ("DEBUG", f"{WHEN}844073Z")
+    assert found[-1] == ("DEBUG", f"{WHEN[:-2]}3.844073Z")
+    assert known(familiar(), told) == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -227,11 +233,11 @@ def test_a_record_made_of_parts_is_familiar_and_each_part_may_be_new(blank: str)
         record("x").replace(b'{"LABEL"', b'{"LABEL":1e999,"x"'),
         record("x").replace(b"{", b" {", 1),
         record("x").replace(b'"isr"', b"[" * 80 + b"1" + b"]" * 80),
+        record("x").replace(b'"isr"', b'"hunter2\\u002dhunter2"'),
     ],
 )
 def test_what_else_a_line_may_be_is_not_familiar(line: bytes) -> None:
-    looks = familiar()
-    assert [looks.look(told) is not None for told in (record("x"), line, record("x"))] == [True, False, True]
+    assert known(familiar(), [record("x"), line, record("x")]) == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -245,15 +251,21 @@ def test_what_else_a_line_may_be_is_not_familiar(line: bytes) -> None:
         [b"a backslash at the end\\", b',"and a string'],
         [b"\xc3", b"\xa9"],
         [b"\x00"],
+        [b"x" * 40_000],
     ],
 )
 def test_a_message_that_is_none_or_has_a_secret_is_found_among_others(messages: list[bytes]) -> None:
-    looks = familiar()
     before, behind = record("x").split(b'x","levelno"')
-    for message in (b"good", *messages, b"good"):
-        assert looks.look(before + message + b'","levelno"' + behind) is not None
-    assert not looks.sound()
-    assert looks.sound()  # of none
+    told = [before + message + b'","levelno"' + behind for message in (b"good", *messages, b"good")]
+    looks = familiar()
+    assert not any(known(looks, told))
+    assert all(known(looks, [told[0], told[-1]]))
+
+
+@pytest.mark.parametrize("fraction", [b"84407x", b"8440.3", "84407٣".encode(), b"8440-3", b" 44073"])
+def test_a_time_that_is_none_is_found_among_others(fraction: bytes) -> None:
+    odd = record("x").replace(b"844073", fraction)
+    assert not known(familiar(), [record("x"), odd, record("x")])[1]
 
 
 def test_a_secret_that_comes_late_is_looked_for_in_what_was_clean() -> None:
@@ -270,5 +282,6 @@ def test_a_secret_that_comes_late_is_looked_for_in_what_was_clean() -> None:
 def test_a_log_that_never_repeats_itself_does_not_fill_the_memory() -> None:
     looks = familiar()
     for number in range(2000):
-        assert looks.look(record("x", lineno=number, label=str(number))) is not None
-    assert len(looks._levels) + len(looks._places) <= 512
+        line = record("x", lineno=number, label=str(number), second=10 + number % 50)
+        assert known(looks, [line]) == [True]
+    assert len(looks._levels) + len(looks._places) + len(looks._heads) <= 768

@@ -328,12 +328,13 @@ KILL = Command(CommandKind.KILL, "tobekilled")
         ("alreadydone", (Command(CommandKind.ALREADY_DONE, "alreadydone"),)),
         ("badattemptnr", (Command(CommandKind.KILL, "badattemptnr"),)),
         (
-            "debug,tail payload.stdout",
+            "debug,tail payload.stdout,nocleanup",
             (
-                Command(CommandKind.DEBUG, "debug"),
                 Command(CommandKind.DEBUG_COMMAND, "tail payload.stdout"),
+                Command(CommandKind.NO_CLEANUP, "nocleanup"),
             ),
         ),
+        ("tail a,debugoff,tobekilled", (KILL, Command(CommandKind.DEBUG_OFF, "debugoff"))),
         ("ps", (Command(CommandKind.DEBUG_COMMAND, "ps"),)),
         ("rm -rf /", (Command(CommandKind.UNKNOWN, "rm -rf /"),)),
         ("debug,debug", (Command(CommandKind.DEBUG, "debug"),)),

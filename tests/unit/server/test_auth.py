@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, SetupError
 from pilot_core.server.auth import Auth, Credential
-from pilot_core.server.expiry import pem_expiry, token_expiry
+from pilot_core.server.expiry import pem_expiry, pem_owner, token_expiry
 
 URL = "https://panda.example.org"
 
@@ -31,9 +32,16 @@ def jwt(**claims: object) -> str:
     return f"eyJhbGciOiJIUzI1NiJ9.{middle}.c2ln"
 
 
-def certificate(end: datetime.datetime, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+ROBOT = (x509.NameAttribute(NameOID.COMMON_NAME, "Robot Pilot"),)
+
+
+def certificate(
+    end: datetime.datetime,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    names: Sequence[x509.NameAttribute[str]] = ROBOT,
+) -> bytes:
     key = key or ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Robot Pilot")])
+    name = x509.Name(names)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     begin = end - datetime.timedelta(days=1)
     signed = builder.serial_number(7).not_valid_before(begin).not_valid_after(end).sign(key, hashes.SHA256())
@@ -136,6 +144,25 @@ def test_the_end_of_a_token(tmp_path: Path) -> None:
     assert Auth(config(token)).expires() == {Credential.TOKEN: 1_795_236_792}
     assert token_expiry("opaque") is None
     assert token_expiry(jwt(sub="x")) is None
+
+
+def test_the_owner_of_a_proxy(tmp_path: Path) -> None:
+    proxy, token = tmp_path / "proxy", tmp_path / "token"
+    names = (
+        (NameOID.DOMAIN_COMPONENT, "org"),
+        (NameOID.COUNTRY_NAME, "CH"),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, "Users"),
+        (NameOID.COMMON_NAME, "Jané Doe 42"),
+        (NameOID.TITLE, "Dr"),
+    )
+    owner = [x509.NameAttribute(kind, text) for kind, text in names]
+    link = [x509.NameAttribute(NameOID.COMMON_NAME, text) for text in ("1234567890", "limited proxy")]
+    proxy.write_bytes(certificate(SOON, names=[*owner, *link]) + certificate(SOON, names=owner))
+    said = "/DC=org/C=CH/OU=Users/CN=Jané Doe 42/55040c=Dr"
+    assert Auth(config(proxy_file=proxy)).owner() == said
+    token.write_text("opaque")
+    # This is what the server gets to see then.
+    assert Auth(config(token, proxy_file=proxy)).owner() == ""
 
 
 def test_the_end_of_a_proxy_is_that_of_its_first_link_to_end(tmp_path: Path) -> None:
@@ -258,5 +285,7 @@ def test_nothing_to_expire() -> None:
 def test_any_text_has_an_end_or_none(text: str, data: bytes) -> None:
     token_expiry(text)
     body = base64.b64encode(data).decode()
-    end = pem_expiry(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----")
+    pem = f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----"
+    end = pem_expiry(pem)
     assert end is None or end > 0
+    pem_owner(pem)

@@ -129,6 +129,7 @@ ASKING = JobRequest(
     worker_id=998_877,
     scheduler_id="harvester-Rubin-1",
     remaining_s=86_400,
+    user="/DC=org/CN=Jane Doe",
 )
 NOTE = WorkerNote(998_877, "Rubin", WorkerState.STARTED, "DOMA_LSST_GOOGLE_TEST", "gke-panda-node-1")
 

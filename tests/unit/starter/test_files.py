@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pilot_core.base.budget import Budget
+from pilot_core.base.clock import SystemClock
 from pilot_core.base.procs import start_ticks
 from pilot_core.base.redact import Redactor
 from pilot_core.errors import SetupError
@@ -125,19 +127,23 @@ def test_damaged_status_is_no_status(tmp_path: Path, text: str) -> None:
     assert read_status(tmp_path / "s.json") is None
 
 
+def budget(seconds: float = 60.0) -> Budget:
+    return Budget(SystemClock(), seconds, "packing it")
+
+
 def test_packed_log_is_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(os.urandom(3_000_000))
-    upload.pack(log, tmp_path / "h_7_gz.out")
+    upload.pack(log, tmp_path / "h_7_gz.out", budget=budget())
     assert gzip.decompress((tmp_path / "h_7_gz.out").read_bytes()) == log.read_bytes()
 
 
 def test_a_log_under_an_older_name_is_the_text(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"line\n" * 100_000)
-    upload.pack(log, tmp_path / "h_7.out")
+    upload.pack(log, tmp_path / "h_7.out", budget=budget())
     assert (tmp_path / "h_7.out").read_bytes() == log.read_bytes()
-    upload.pack(log, tmp_path / "h_7.out", most_bytes=100_000)
+    upload.pack(log, tmp_path / "h_7.out", budget=budget(), most_bytes=100_000)
     assert (tmp_path / "h_7.out").stat().st_size < 100_000
     assert b"the middle is left out" in (tmp_path / "h_7.out").read_bytes()
 
@@ -146,8 +152,24 @@ def test_log_that_stays_too_large_loses_its_middle(tmp_path: Path) -> None:
     log = tmp_path / "log"
     data = os.urandom(1_000_000)
     log.write_bytes(data)
-    upload.pack(log, tmp_path / "h_7_gz.out", most_bytes=200_000)
+    upload.pack(log, tmp_path / "h_7_gz.out", budget=budget(), most_bytes=200_000)
     assert (tmp_path / "h_7_gz.out").stat().st_size < 200_000
     text = gzip.decompress((tmp_path / "h_7_gz.out").read_bytes())
     assert text.startswith(data[:20_000] + b"\n[... the middle is left out ...]\n")
     assert text.endswith(data[-160_000:])
+
+
+def test_a_log_that_takes_too_long_to_pack_keeps_its_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "log"
+    data = os.urandom(9_000_000)
+    log.write_bytes(data)
+    upload.pack(log, tmp_path / "h_7_gz.out", budget=budget(0.0))
+    text = gzip.decompress((tmp_path / "h_7_gz.out").read_bytes())
+    assert text.startswith(data[:500_000] + b"\n[... the middle is left out ...]\n")
+    assert text.endswith(data[-4_000_000:])
+    assert "packing it: 0.0 s are over: little of it is uploaded" in caplog.text
+    log.write_bytes(data[:4_000_000])
+    upload.pack(log, tmp_path / "h_7_gz.out", budget=budget(0.0))
+    assert gzip.decompress((tmp_path / "h_7_gz.out").read_bytes()) == data[:4_000_000]

@@ -1,8 +1,10 @@
 """The copytool https when the server or the way to it fails."""
 
 import os
+import time
 import zlib
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,14 @@ def test_a_refusal_is_final_and_said(store: HttpsStore, source: Path, status: in
     assert caught.value.code is code
     assert [line[:4] for line in store.requests] == ["PUT ", "DELE"]
     assert store.files == {}
+
+
+def test_a_clock_off_by_an_hour_is_named(store: HttpsStore, source: Path) -> None:
+    # A token of which the server thinks that it is not yet, or no more, valid.
+    theirs = formatdate(time.time() + 3600, usegmt=True)
+    store.faults = [Fault("status", status=401, headers={"Date": theirs})]
+    with pytest.raises(StorageError, match=r"; the clock of this node is 3[56]\d\d s slow$"):
+        put(store, source)
 
 
 def test_a_server_without_move_is_said(store: HttpsStore, source: Path) -> None:

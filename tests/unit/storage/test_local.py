@@ -114,9 +114,18 @@ def test_a_target_that_cannot_be_is_named(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.STAGEOUTFAILED
 
 
-@pytest.mark.parametrize("url", ["relative/x", "gs://b/x", "file://host/x", "/a/../b", "file:///a/%2e%2e/b"])
+@pytest.mark.parametrize(
+    "url", ["relative/x", "gs://b/x", "file://host/x", "/a/../b", "file:///a/../b", "file:relative"]
+)
 def test_other_places_are_refused(tmp_path: Path, url: str) -> None:
     (tmp_path / "a").write_text("x")
     with pytest.raises(StorageError) as caught:
         TOOL.put(tmp_path / "a", url, budget=budget())
     assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL
+
+
+@pytest.mark.parametrize("start", ["", "file:", "file://", "file://localhost", "file:///"])
+def test_a_place_in_each_spelling(tmp_path: Path, start: str) -> None:
+    (tmp_path / "a").write_text("content")
+    TOOL.put(tmp_path / "a", f"{start}{tmp_path}/d/a?b%20", budget=budget())
+    assert (tmp_path / "d" / "a?b%20").read_text() == "content"

@@ -1,6 +1,7 @@
 """The copytool s3 when the service refuses, fails or hangs: what it says."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,15 +59,16 @@ def test_a_refusal_is_final_and_said(tmp_path: Path, refusal: Refusal, code: Err
     assert len(service.requests) == 1
 
 
-@pytest.mark.parametrize(("off_s", "word"), [(-HOUR, "3600 s fast"), (HOUR, "3600 s slow")])
+@pytest.mark.parametrize(("off_s", "word"), [(-HOUR, "fast"), (HOUR, "slow")])
 def test_a_clock_off_by_an_hour_is_named(tmp_path: Path, off_s: float, word: str) -> None:
     refusal = Refusal(403, "RequestTimeTooSkewed", "too large a difference", off_s=off_s)
     with failing_s3(refusal) as service, pytest.raises(StorageError) as caught:
         put(service.url, tmp_path)
     assert caught.value.code is ErrorCode.STAGEOUTAUTHENTICATIONFAILURE
-    # A second more or less: the Date of an answer has no fractions.
-    said = caught.value.diag.replace("3599", "3600").replace("3601", "3600")
-    assert said.endswith(f"the clock of this node is {word}")
+    found = re.search(r"; the clock of this node is (\d+) s (fast|slow)$", caught.value.diag)
+    assert found is not None
+    # The Date of an answer has no fractions, and a busy node reads it late.
+    assert (abs(int(found[1]) - HOUR) < 60, found[2]) == (True, word)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
