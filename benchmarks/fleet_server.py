@@ -70,11 +70,9 @@ from pilot_core.server.wire import Request
 from pilot_core.wrapup import breather_s, deliver_at_last
 
 BIN_S = 60.0
-#: By then each slot has begun its first job.
-WARM_UP_S = 1.5 * 3600.0
+#: What is measured; before that each slot has begun its first job.
 BEFORE_S = 1.5 * 3600.0
 AFTER_S = 3600.0
-AWAY_S = WARM_UP_S + BEFORE_S
 #: The length of a job, in units of the mean one, lies between these.
 SHORTEST, LONGEST = 0.5, 1.5
 #: Between a pilot's end and the start of the one that Harvester sends in its
@@ -261,25 +259,28 @@ def simulate(options: argparse.Namespace, kind: str, away_s: float, seed: int) -
     """All pilots together, before, during and after one outage."""
     random.seed(seed)
     world = World()
+    away_at = LONGEST * options.job + BEFORE_S
     with tempfile.TemporaryDirectory() as folder, Scope("fleet") as scope:
         site = Site(Path(folder), world)
         try:
             for number in range(options.pilots):
                 world.spawn(scope, Slot(number, site, world, options).live)
-            site.watch_until(AWAY_S)
+            site.watch_until(away_at)
             site.be_away(kind, away_s)
-            site.watch_until(AWAY_S + away_s + AFTER_S)
+            site.watch_until(away_at + away_s + AFTER_S)
             lost = sum(job.status == "failed" for job in site.panda.store.jobs())
         finally:
             world.end()
             scope.stop()
             site.panda.stop()
-        return measure(site.sent, away_s, lost)
+        return measure([when - away_at for when in site.sent], away_s, lost)
 
 
 def measure(sent: Sequence[float], away_s: float, lost: int) -> Rates:
-    """Requests in bins of a minute; the first one begins with the outage."""
-    counts = Counter(int((when - AWAY_S) // BIN_S) for when in sent)
+    """Requests in bins of a minute; those `sent` count from the outage's
+    beginning, and so do bins.
+    """
+    counts = Counter(int(when // BIN_S) for when in sent)
     first, back, last = -int(BEFORE_S // BIN_S), int(away_s // BIN_S), int((away_s + AFTER_S) // BIN_S)
     rate = {number: counts[number] / BIN_S for number in range(first, last)}
     return Rates(

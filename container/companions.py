@@ -76,7 +76,8 @@ class CompanionContainer:
         deadline = self._clock.monotonic() + timeout_s
         while True:
             left = max(0.0, deadline - self._clock.monotonic())
-            rest = min(left, _WATCH_S)
+            # Without Docker there is nothing to see before its end.
+            rest = min(left, _WATCH_S) if self._containers.possible or self._script_file < 0 else left
             # The containers and the script are waited for together, where the
             # kernel can; in turn elsewhere, and once the script has ended but
             # not all of it.

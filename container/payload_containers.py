@@ -152,6 +152,11 @@ class PayloadContainers:
                 self._meters[container_id] = meter
 
     @property
+    def possible(self) -> bool:
+        """False if there is no Docker here."""
+        return self._docker is not None
+
+    @property
     def unknown(self) -> str:
         """Words if it had containers and the daemon does not say whether they
         run.

@@ -52,6 +52,19 @@ SHORTEST_JOB_S = 300.0
 #: the queue to others: it may rather be of the wrong version than they.
 BAD_JOBS = 3
 
+#: A node on which so many jobs in a row fail for one of these reasons would fail
+#: all that the queue has, one every second.
+NODE_FAILURES = 2
+OF_THE_NODE = frozenset(
+    {
+        ErrorCode.MKDIR,
+        ErrorCode.NOSTORAGE,
+        ErrorCode.QUEUENOTSETUPFORCONTAINERS,
+        ErrorCode.SERVICENOTAVAILABLE,
+        ErrorCode.SETUPFAILURE,
+    }
+)
+
 #: A shorter pause between two jobs is none.
 SHORT_BREATHER_S = 5.0
 
@@ -120,6 +133,7 @@ class Agent:
         )
         self._jobs_done = 0
         self._bad_jobs = 0
+        self._node_failures = 0
         self._breather_s = 0.0
 
     def run(self) -> ErrorCode:
@@ -181,6 +195,11 @@ class Agent:
                 # The ledger has room for one job, and this one's report is
                 # owed still: by the starter, or by the next pilot here.
                 return ErrorCode.COMMUNICATIONFAILURE
+            self._node_failures = self._node_failures + 1 if outcome.code in OF_THE_NODE else 0
+            if self._node_failures >= NODE_FAILURES:
+                raise NodeError(
+                    f"{self._node_failures} jobs in a row could not be run on this node", outcome.code
+                )
             self._attendant.draining |= outcome.drain
         log.info("no further job: %s", reason)
         # Harvester soon sends a pilot in our place, which asks at once.
@@ -267,7 +286,7 @@ class Agent:
         budget = self._whole.part(max(0.0, self._left_s()), "asking for a job")
         try:
             return source.next(budget=budget, stop=stop)
-        except BadJob as err:
+        except (BadJob, NodeError) as err:
             if err.panda_id is not None:
                 self._last_word.refuse(err.panda_id, err.attempt or 0, err.code, err.diag)
             raise
@@ -286,20 +305,23 @@ class Agent:
     def _work(self, job: Job, queue: Queue, asked_s: float) -> JobOutcome:
         paths = job_paths(job, home=self._config.worker.home, shared_root=self._config.payload.shared_root)
         self._write_id(job)
-        run = JobRun(
-            job,
-            queue,
-            paths,
-            asked_s=asked_s,
-            whole=self._whole,
-            tools=self._tools,
-            config=self._config,
-            inbox=self._job_inbox(),
-        )
+        run: JobRun | None = None
         try:
+            run = JobRun(
+                job,
+                queue,
+                paths,
+                asked_s=asked_s,
+                whole=self._whole,
+                tools=self._tools,
+                config=self._config,
+                inbox=self._job_inbox(),
+            )
             outcome = run.run()
         except Exception as err:
-            self._last_word.give_up(job, run, err)
+            if run is None or not run.delivered:
+                give_up = partial(self._last_word.give_up, job, err)
+                self._attendant.wait("last word", lambda _stop: give_up())
             raise
         self._jobs_done += 1
         self._breather_s = breather_s(outcome.waited_s)

@@ -5,6 +5,7 @@ Nothing goes through a shell, nothing leaves the job's folders, and the answer
 is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
 """
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -76,7 +77,7 @@ def _show_tail(found: Sequence[Path], what: str) -> str:
         raise PayloadError(f"there is no {what} in the job's folder")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     head = f"[{newest.name}]\n"
-    return head + tail_bytes(newest.resolve(), LIMIT - len(head)).decode("utf-8", "replace")
+    return head + tail_bytes(Path(os.path.realpath(newest)), LIMIT - len(head)).decode("utf-8", "replace")
 
 
 def _ls(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
@@ -123,12 +124,14 @@ def _matches(pattern: str, paths: JobPaths) -> list[Path]:
     """
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
-    roots = [root.resolve() for root in (paths.work, paths.shared) if root.is_dir()]
+    # `Path.resolve` raises RuntimeError for a link in a loop, `realpath` does
+    # not.
+    roots = [Path(os.path.realpath(root)) for root in (paths.work, paths.shared) if root.is_dir()]
     found = list(roots) if pattern in (".", "") else []
     for root in roots if not found else ():
         found += islice(root.glob(pattern), MOST_FILES)
     # A link from one folder to the other leads to a file that is found there.
-    inside = {path.resolve(): path for path in found}
+    inside = {Path(os.path.realpath(path)): path for path in found}
     return [path for end, path in inside.items() if any(end.is_relative_to(root) for root in roots)]
 
 

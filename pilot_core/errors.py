@@ -11,7 +11,7 @@
     └── ServerError             the PanDA server's or the network's
         ├── ServerUnreachable   no answer, half of one, 5xx, HTML: again
         ├── ServerBusy          429 or 503 with Retry-After: not before
-        ├── ServerRefused       understood and said no: no use to ask again
+        ├── ServerRefused       said no: no use to ask again, if that is clear
         └── NotAuthorised       401, 403, "production role required"
 
 A payload that exits with 1 is no exception at all: it is a successful run of
@@ -104,9 +104,27 @@ class SetupError(PilotError):
 
 
 class NodeError(PilotError):
-    """The machine cannot run jobs, or not this one."""
+    """The machine cannot run jobs, or not this one.
+
+    Parameters
+    ----------
+    panda_id, attempt
+        A job that was taken already: its failed report is owed to the server.
+    """
 
     default = ErrorCode.RESOURCEUNAVAILABLE
+
+    def __init__(
+        self,
+        diag: str,
+        code: ErrorCode | None = None,
+        *,
+        panda_id: int | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        super().__init__(diag, code)
+        self.panda_id = panda_id
+        self.attempt = attempt
 
 
 class StorageError(PilotError):
@@ -148,7 +166,18 @@ class ServerBusy(ServerError):
 
 
 class ServerRefused(ServerError):
-    """The server understood the request and refused it."""
+    """The server understood the request and refused it.
+
+    Parameters
+    ----------
+    unclear
+        We do not know these words: it may as well be in trouble itself. What
+        must not be lost is said again, later.
+    """
+
+    def __init__(self, diag: str, *, unclear: bool = False) -> None:
+        super().__init__(diag)
+        self.unclear = unclear
 
 
 class NotAuthorised(ServerError):

@@ -399,9 +399,9 @@ class JobRun:
             return ""
         try:
             text = self._tools.debug_output(self._debug_command, self._paths, self._payload.container)
-        except (PilotError, OSError, ValueError, RecursionError) as err:
+        except Exception as err:  # noqa: BLE001 - a look must never cost a job
             # The payload's files come and go, and a pattern is the operator's
             # own.
-            text = str(err)
+            text = str(err) or type(err).__name__
         # A file's name may hold bytes that are no text.
         return self._tools.redactor.text(text.encode("utf-8", "replace").decode())

@@ -13,7 +13,6 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.files import remove_tree
 from pilot_core.config import WorkerConfig
 from pilot_core.errors import PilotError, ServerError, ServerRefused, SetupError
-from pilot_core.jobrun import JobRun
 from pilot_core.jobtools import JobTools
 from pilot_core.ledger import HeldJob, last_report
 from pilot_core.model.codes import ErrorCode
@@ -70,10 +69,9 @@ class LastWord:
             It could not be delivered, or that pilot still runs: no job may be
             taken, since the ledger has room for one.
         """
-        if held.owner_alive():
-            raise SetupError(
-                f"{self._tools.ledger.path} belongs to the running pilot {held.pid}", ErrorCode.GENERALERROR
-            )
+        if not held.owner_gone():
+            words = f"{self._tools.ledger.path} belongs to {held.owner}, which may be running"
+            raise SetupError(words, ErrorCode.GENERALERROR)
         diag = f"the pilot (pid {held.pid}) died while the job was at stage {held.stage!r}"
         report = last_report(held, code=ErrorCode.KILLSIGNAL, diag=diag, end_s=self._clock.time())
         log.warning(
@@ -104,12 +102,10 @@ class LastWord:
         stored = done.stored.get(paths.log)
         return (uploader.url(paths.log.name) or stored.url) if stored is not None else ""
 
-    def give_up(self, job: Job, run: JobRun, err: Exception) -> None:
+    def give_up(self, job: Job, err: Exception) -> None:
         """The job's own loop failed: its end is told with what the ledger
         knows.
         """
-        if run.delivered:
-            return
         diag = err.diag if isinstance(err, PilotError) else f"{type(err).__name__}: {err}"
         code = err.code if isinstance(err, PilotError) else ErrorCode.INTERNALPILOTPROBLEM
         held = self._tools.ledger.held()
@@ -157,6 +153,8 @@ class LastWord:
         try:
             deliver(self._tools.server, report, budget=budget, stop=stop)
         except ServerRefused as err:
+            if err.unclear:
+                raise
             log.error("the server refuses the last word of job %d: %s", report.panda_id, err)
         except BudgetSpent as err:
             raise ServerError(str(err)) from err

@@ -15,11 +15,12 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pilot_core.base.files import open_regular, write_atomic
 from pilot_core.base.procs import alive, boot_id, start_ticks
@@ -28,11 +29,14 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import FileReport, JobReport, JobState, Node
 from pilot_core.model.sample import Usage
 
-__all__ = ["FILE_NAME", "LOCK_NAME", "HeldJob", "Ledger", "last_report"]
+__all__ = ["FILE_NAME", "LOCK_NAME", "UNREADABLE", "HeldJob", "Ledger", "last_report"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FILE_NAME = "pilot_job_state.json"
+#: What a file is called that nobody here can read; people may.
+UNREADABLE = "pilot_job_state.unreadable"
 LOCK_NAME = "pilot_job_state.lock"
 FORMAT = 1
 
@@ -52,8 +56,9 @@ class HeldJob:
     stage
         `taken`, `running`, `wrapup` or `final`; the machine's state in one
         word.
-    pid, pid_ticks, boot
-        The pilot: pid, its start time in ticks, and the kernel's boot id.
+    pid, pid_ticks, boot, host
+        The pilot: pid, its start time in ticks, the kernel's boot id, and the
+        host's name, which is a container's own. Empty in older files.
     work, shared
         The job's folders.
     labels
@@ -75,10 +80,20 @@ class HeldJob:
     log_prefix: str = ""
     copytool: str = ""
     engine: str = ""
+    host: str = ""
 
-    def owner_alive(self) -> bool:
-        """True if the pilot that wrote this still runs on this machine."""
-        return self.boot == boot_id() and alive(self.pid, self.pid_ticks)
+    def owner_gone(self) -> bool:
+        """True if the pilot that wrote this certainly runs no more.
+
+        Of one on another host, whose folder we share, nobody here can tell.
+        """
+        here = self.host in ("", socket.gethostname())
+        return here and not (self.boot == boot_id() and alive(self.pid, self.pid_ticks))
+
+    @property
+    def owner(self) -> str:
+        """That pilot in words."""
+        return f"pilot {self.pid} on {self.host}" if self.host else f"pilot {self.pid}"
 
 
 class Ledger:
@@ -113,7 +128,7 @@ class Ledger:
             os.close(fd)
             raise SetupError(f"another pilot is running in {self._home}", ErrorCode.GENERALERROR) from err
         except OSError as err:
-            # A file system without locks: `owner_alive` has to do.
+            # A file system without locks: `owner_gone` has to do.
             log.warning("%s cannot be locked: %s", self._home / LOCK_NAME, err.strerror)
         try:
             yield
@@ -140,6 +155,7 @@ class Ledger:
                     pid=os.getpid(),
                     pid_ticks=start_ticks(os.getpid()) or 0,
                     boot=boot_id(),
+                    host=socket.gethostname(),
                     labels=dict(labels),
                     engine=engine,
                 )
@@ -171,6 +187,22 @@ class Ledger:
         said.
         """
         try:
+            return self.look()
+        except ValueError as err:
+            log.error("job state file %s cannot be read (%s); kept as %s", self.path, err, UNREADABLE)
+            with contextlib.suppress(OSError):
+                self.path.replace(self._home / UNREADABLE)
+            return None
+
+    def look(self) -> HeldJob | None:
+        """The job on record, or None; touches nothing.
+
+        Raises
+        ------
+        ValueError
+            The file cannot be read.
+        """
+        try:
             with open_regular(self.path) as src:
                 document = json.loads(src.read(_LONGEST))
             if document["format"] != FORMAT:
@@ -178,12 +210,8 @@ class Ledger:
             return _read(document["held"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-            aside = self.path.with_suffix(".unreadable")
-            log.error("job state file %s cannot be read (%s); kept as %s", self.path, err, aside.name)
-            with contextlib.suppress(OSError):
-                self.path.replace(aside)
-            return None
+        except (OSError, KeyError, TypeError, AttributeError, RecursionError) as err:
+            raise ValueError(str(err)) from err
 
     def _write(self, held: HeldJob) -> None:
         self._held = held
@@ -197,18 +225,25 @@ class Ledger:
 def _read(data: dict[str, Any]) -> HeldJob:
     report = dict(data["report"])
     report["state"] = JobState(report["state"])
-    report["code"] = ErrorCode(report["code"])
-    report["node"] = Node(**report["node"])
-    report["usage"] = Usage(**report["usage"])
-    report["files"] = tuple(FileReport(**f) for f in report["files"])
+    report["code"] = _code(report["code"])
+    report["node"] = _made(Node, report["node"])
+    report["usage"] = _made(Usage, report["usage"])
+    report["files"] = tuple(_made(FileReport, f) for f in report["files"])
     report["timing"] = tuple(report["timing"])
-    return HeldJob(**_known(HeldJob, {**data, "report": JobReport(**_known(JobReport, report))}))
+    return _made(HeldJob, {**data, "report": _made(JobReport, report)})
 
 
-def _known(kind: type[HeldJob] | type[JobReport], data: dict[str, Any]) -> dict[str, Any]:
+def _made(kind: type[T], data: Mapping[str, Any]) -> T:
     """Without what only a newer pilot than this starter knows."""
-    names = {one.name for one in fields(kind)}
-    return {key: value for key, value in data.items() if key in names}
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type] # all of them are dataclasses
+    return kind(**{key: value for key, value in data.items() if key in names})
+
+
+def _code(number: int) -> ErrorCode:
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.INTERNALPILOTPROBLEM
 
 
 def last_report(held: HeldJob, *, code: ErrorCode, diag: str, end_s: float) -> JobReport:

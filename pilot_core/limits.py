@@ -91,14 +91,18 @@ def _walltime(job: Job, queue: Queue, remaining_s: float | None) -> tuple[float,
     return min(found, default=(0.0, ""))
 
 
+#: Per cent; more is a mistake, as are NaN and infinity.
+_MOST_GRACE = 10_000.0
+
+
 def _grace(params: Mapping[str, object], name: str, default: float) -> float:
     """A grace of CRIC's `params`, per cent on top, as a factor."""
     value = params.get(name)
-    if isinstance(value, str):
-        value = float(value) if value.strip().replace(".", "", 1).isdigit() else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    try:
+        per_cent = -1.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         return default
-    return 1.0 + float(value) / 100.0
+    return 1.0 + per_cent / 100.0 if 0.0 <= per_cent <= _MOST_GRACE else default
 
 
 class Judge:

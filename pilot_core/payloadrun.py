@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from container.errors import (
 )
 from container.spec import ContainerExit, PullProgress
 from pilot_core import loglines
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.files import UnsafeName, safe_join, tail_bytes, write_atomic
 from pilot_core.compile import container_spec
@@ -117,6 +118,8 @@ class PayloadRun:
         self._clock = clock
         self._tell = tell
         self._cancelled = threading.Event()
+        # Only `cancel` ends it.
+        self._preparation = Budget(clock, math.inf, "preparation")
         self._given_up: ContainerExit | None = None
         self.container: Container | None = None
         self.exit: ContainerExit | None = None
@@ -134,8 +137,9 @@ class PayloadRun:
         return self._ended - self._started if self._started and self._ended else 0.0
 
     def cancel(self) -> None:
-        """Give up preparing at the next chance."""
+        """Give up preparing, at once where it is a transfer."""
         self._cancelled.set()
+        self._preparation.shorten(0.0)
 
     def stop(self, grace_s: float) -> None:
         """End the payload; blocks for the grace and some seconds, so call it
@@ -190,8 +194,13 @@ class PayloadRun:
             raise NodeError(f"{err.filename}: {err.strerror or err}", code) from err
         if self._job.inputs:
             began = self._clock.monotonic()
-            budget = Budget(self._clock, self._config.stagein_s, "stage-in")
-            self._stage_in(self._folder(payload), budget)
+            budget = self._preparation.part(self._config.stagein_s, "stage-in")
+            try:
+                self._stage_in(self._folder(payload), budget)
+            except (PilotError, BudgetSpent):
+                # Its files did not fail when the server wants none of them.
+                self._check_cancelled()
+                raise
             self.stagein_s = self._clock.monotonic() - began
             self._check_cancelled()
         if payload.script_url:

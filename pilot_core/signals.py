@@ -25,6 +25,7 @@ ENDING_SIGNALS = {
     signal.SIGQUIT: ErrorCode.SIGQUIT,
     signal.SIGXCPU: ErrorCode.SIGXCPU,
     signal.SIGUSR1: ErrorCode.SIGUSR1,
+    signal.SIGHUP: ErrorCode.KILLSIGNAL,
 }
 
 #: Asking the metadata server why costs at most this of the time that is left.
@@ -43,7 +44,10 @@ class Signals:
     def listen(self, tell: Callable[[Signal | Drain], None]) -> None:
         """From now on signals become events; the handlers do nothing else."""
         for number in ENDING_SIGNALS:
-            signal.signal(number, lambda n, _: tell(Signal(n)))
+            # Who started us with `nohup` wants us to stay.
+            nohup = number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+            if not nohup or self._worker.starter_pid:
+                signal.signal(number, lambda n, _: tell(Signal(n)))
         signal.signal(signal.SIGUSR2, lambda _, __: tell(Drain()))
         # Without the starter nobody reads our output nor speaks for us
         # afterwards.

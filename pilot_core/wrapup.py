@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.retry import insistence, retry
 from pilot_core.config import WrapupConfig
 from pilot_core.errors import PilotError, ServerRefused, StorageError
 from pilot_core.experiments.contract import Experiment
@@ -211,18 +212,31 @@ def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threadin
 
     The server's client repeats it until the server says that it has stored it,
     or the budget is over. A report that is refused as such is sent once more
-    without all that is not needed to end the job.
+    without all that is not needed to end the job; where it is not clear what
+    the server means, both are tried again for as long as there is time.
 
     Raises
     ------
     ServerError, BudgetSpent
         If it could not be delivered; the report stays in the ledger then.
     """
-    try:
-        server.update_job(report, budget=budget, stop=stop)
-    except ServerRefused as err:
-        log.error("the server refused the final report (%s); trying the bare one", err)
-        server.update_job(bare(report), budget=budget, stop=stop)
+
+    def send() -> None:
+        try:
+            server.update_job(report, budget=budget, stop=stop)
+        except ServerRefused as err:
+            log.error("the server refused the final report (%s); trying the bare one", err)
+            server.update_job(bare(report), budget=budget, stop=stop)
+
+    retry(
+        send,
+        policy=insistence(budget),
+        again=lambda err: 0.0 if isinstance(err, ServerRefused) and err.unclear else None,
+        clock=budget.clock,
+        budget=budget,
+        stop=stop,
+        what=f"the final report of job {report.panda_id}",
+    )
 
 
 def deliver_at_last(server: Server, report: JobReport, *, budget: Budget, hasten: threading.Event) -> float:

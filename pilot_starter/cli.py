@@ -117,12 +117,19 @@ def _status(config: StarterConfig) -> int:
         print(f"there is no worker at {config.state_file}")
         return 1
     health = examine(status_file=config.state_file, worker_log=config.worker_log, silent_s=config.silent_s)
-    held = Ledger(Path(status.home)).held()
-    job = None
-    if held is not None:
-        job = {"PandaID": held.report.panda_id, "attempt": held.report.attempt, "stage": held.stage}
-    print(json.dumps({**asdict(status), "health": asdict(health), "job": job}, indent=1))
+    print(json.dumps({**asdict(status), "health": asdict(health), "job": _job(Path(status.home))}, indent=1))
     return 0
+
+
+def _job(home: Path) -> dict[str, str | int] | None:
+    """The job that the pilot holds; its record is not ours to touch."""
+    try:
+        held = Ledger(home).look()
+    except ValueError as err:
+        return {"unreadable": str(err)}
+    if held is None:
+        return None
+    return {"PandaID": held.report.panda_id, "attempt": held.report.attempt, "stage": held.stage}
 
 
 def _shell(config: StarterConfig) -> int:

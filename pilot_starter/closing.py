@@ -144,7 +144,12 @@ class Closing:
 
     def _last_will(self, end: ChildEnd, budget: Budget, sweep: Callable[[], None], *, hurried: bool) -> None:
         ledger = Ledger(self._home)
-        if ledger.held() is None:
+        left = ledger.held()
+        if left is not None and not left.owner_gone():
+            # Ours has ended, and is not the only one here.
+            log.error("job %d is left alone: %s may be running", left.report.panda_id, left.owner)
+            left = None
+        if left is None:
             sweep()
             return
         heirs = self._services.heirs

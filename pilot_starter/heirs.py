@@ -19,6 +19,7 @@ from pilot_core.logship.target import parse_target
 from pilot_core.model.report import JobReport
 from pilot_core.server.auth import Auth
 from pilot_core.server.client import PandaServer
+from pilot_core.wrapup import deliver
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
 from pilot_starter.lastwill import Heirs
@@ -78,10 +79,10 @@ class Services:
         )
 
     def send(self, report: JobReport, budget: Budget, stop: threading.Event) -> None:
-        """Deliver a report."""
+        """Deliver a final report, as the pilot would have."""
         server = self._server(self.config.server_url)
         try:
-            server.update_job(report, budget=budget, stop=stop)
+            deliver(server, report, budget=budget, stop=stop)
         finally:
             server.close()
 

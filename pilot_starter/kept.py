@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilot_core.errors import SetupError
 from pilot_core.ledger import LOCK_NAME as PILOT_LOCK
+from pilot_core.model.codes import ErrorCode
 from pilot_starter.place import HOME_PREFIX, keepsakes
 
 __all__ = ["KEEP_DAYS", "KEEP_MOST", "occupied", "sweep"]
@@ -27,6 +29,8 @@ __all__ = ["KEEP_DAYS", "KEEP_MOST", "occupied", "sweep"]
 log = logging.getLogger(__name__)
 
 STARTER_LOCK = "starter.lock"
+# In a folder that was given, which is never swept.
+_WORKER_LOCK = "worker.lock"
 #: A folder with something of use stays for so long, and only so many of them.
 KEEP_DAYS = 7
 KEEP_MOST = 10
@@ -36,18 +40,26 @@ _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def occupied(home: Path) -> Iterator[int | None]:
-    """Mark a folder as a starter's own and as lived in, while the block lasts.
+def occupied(home: Path, *, given: bool = False) -> Iterator[int | None]:
+    """Mark a folder as lived in, while the block lasts, and as a starter's own
+    unless it was given.
 
     Gives the lock's descriptor: a process that inherits it lives there too. A
     pilot of another make may outlive its starter and has no lock of its own.
+
+    Raises
+    ------
+    SetupError
+        Another worker lives there.
     """
     with contextlib.ExitStack() as stack:
         fd = None
         try:
-            fd = os.open(home / STARTER_LOCK, _FLAGS | os.O_CREAT, 0o600)
+            fd = os.open(home / (_WORKER_LOCK if given else STARTER_LOCK), _FLAGS | os.O_CREAT, 0o600)
             stack.callback(os.close, fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise SetupError(f"another worker is running in {home}", ErrorCode.MKDIR) from err
         except OSError as err:
             # A full disk, or a file system without locks: never swept.
             log.warning("%s cannot be marked as lived in: %s", home, err.strerror or err)

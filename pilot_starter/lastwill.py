@@ -212,7 +212,8 @@ def _send(report: JobReport, heirs: Heirs, budget: Budget, stop: threading.Event
         heirs.send(report, budget, stop)
     except ServerRefused as err:
         log.error("the server refuses the final report of %s: %s", what, err)
-        return f"{what}: refused by the server", True
+        # Words we do not know may mean that the server is in trouble itself.
+        return f"{what}: refused by the server", not err.unclear
     except (PilotError, BudgetSpent) as err:
         log.error("the final report of %s was not delivered: %s", what, err)
         return f"{what}: not delivered", False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pilot_core.base.files import remove_tree
 from pilot_core.errors import SetupError
-from pilot_core.ledger import FILE_NAME, Ledger
+from pilot_core.ledger import FILE_NAME, UNREADABLE, Ledger
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.config import StarterConfig
 
@@ -29,7 +29,7 @@ def make_home(config: StarterConfig) -> Path:
     try:
         if config.work_dir is not None:
             config.work_dir.mkdir(parents=True, exist_ok=True)
-            return config.work_dir.resolve()
+            return _free(config.work_dir.resolve())
         config.tmp_dir.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=config.tmp_dir)).resolve()
     except OSError as err:
@@ -37,14 +37,27 @@ def make_home(config: StarterConfig) -> Path:
         raise SetupError(f"no working directory at {place}: {err.strerror or err}", ErrorCode.MKDIR) from err
 
 
+def _free(home: Path) -> Path:
+    """The folder, unless a pilot may be running in it.
+
+    Locks tell that better, where the file system has them.
+    """
+    with contextlib.suppress(ValueError):
+        held = Ledger(home).look()
+        if held is not None and not held.owner_gone():
+            words = f"{home}: {FILE_NAME} belongs to {held.owner}, which may be running"
+            raise SetupError(words, ErrorCode.MKDIR)
+    return home
+
+
 def keepsakes(home: Path) -> list[str]:
     """Names in the worker's folder that somebody may need when the pilot is
     gone.
 
     A job's folder that is still there holds logs that could not be stored; the
-    job state file, a final report that could not be delivered.
+    job state file, a final report that could not be delivered, or not be read.
     """
-    state = [FILE_NAME] if (home / FILE_NAME).exists() else []
+    state = [name for name in (FILE_NAME, UNREADABLE) if os.path.lexists(home / name)]
     return [*state, *sorted(path.name for path in home.glob("PanDA_Pilot-*"))]
 
 

@@ -55,15 +55,15 @@ def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | Non
     inbox: Inbox[signal.Signals] = Inbox()
     redactor = Redactor()
     with signals_to(inbox), contextlib.ExitStack() as stack:
+        given = config.work_dir is not None
         try:
             home = make_home(config)
+            mark = stack.enter_context(occupied(home, given=given))
         except SetupError as err:
             log.error("FATAL: %s", err)
             last_words(config.termination_log, str(err))
             return exit_code(err.code)
-        given = config.work_dir is not None
         stack.callback(leave_home, home, given=given)
-        mark = None if given else stack.enter_context(occupied(home))
         fd, path = open_worker_log(config.worker_log, home / "wrapper-wid.log")
         worker_log = WorkerLog(
             fd,

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 
-__all__ = ["AWAY_RETRY", "RetryPolicy", "retry"]
+__all__ = ["AWAY_RETRY", "HASTY_RETRY", "RetryPolicy", "insistence", "retry"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,15 @@ class RetryPolicy:
 #: long as a job can wait whose last update was half an hour old when the
 #: server went away: PanDA fails it after two hours.
 AWAY_RETRY = RetryPolicy(attempts=0, first_s=300.0, cap_s=1_200.0, soon_s=10.0, spread=(0.5, 1.5))
+
+#: For what has to be said within seconds: a pilot that is being killed.
+HASTY_RETRY = RetryPolicy(attempts=0, first_s=2.0, cap_s=30.0)
+HASTY_S = 600.0
+
+
+def insistence(budget: Budget) -> RetryPolicy:
+    """How something that must be said is repeated within this time."""
+    return HASTY_RETRY if budget.left < HASTY_S else AWAY_RETRY
 
 
 def retry(

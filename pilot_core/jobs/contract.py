@@ -29,6 +29,8 @@ class JobSource(Protocol):
         BadJob
             A definition came that cannot be understood. Where it names a
             PandaID, the caller owes the server a failed report.
+        NodeError
+            The job cannot be taken here: the same.
         ServerError, SetupError
             The source could not be asked.
         """

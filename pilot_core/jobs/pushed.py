@@ -129,8 +129,13 @@ class PushedSource:
                 ErrorCode.JOBALREADYRUNNING,
             ) from err
         except OSError as err:
+            # A claim that is half there would keep the next pilot from the job.
+            with contextlib.suppress(OSError):
+                path.unlink()
             if needed:
-                raise NodeError(f"{path}: {err.strerror}", ErrorCode.MKDIR) from err
+                raise NodeError(
+                    f"{path}: {err.strerror}", ErrorCode.MKDIR, panda_id=job.panda_id, attempt=job.attempt
+                ) from err
             log.info("no claim beside the pushed job: %s: %s", path, err.strerror)
 
     def _remove(self, path: Path) -> None:

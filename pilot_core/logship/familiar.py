@@ -57,6 +57,8 @@ _CUTS = (
 # message.
 _TIME, _FRACTION = -26, -6
 _DIGITS, _BETWEEN = b"0123456789", b"--T::."
+# In the place of one that is not familiar.
+_NO_TIME, _NO_TEXT = b"0000-00-00T00:00:00.000000", b'"'
 # No line ends so.
 _NOWHERE = b"\n\n", -2
 
@@ -97,9 +99,8 @@ class Familiar:
         """
         if self._secrets != self._redactor.known:
             self._forget()
-        strange: Iterable[Looks] = [(None, "")] * len(lines)
         if not lines or max(map(len, lines)) > self._line_bytes:
-            return strange
+            return [(None, "")] * len(lines)
         before_message, before_statement, _ = cuts = self._spelled(lines[-1])
         levels: list[str | None] = []
         times: list[bytes] = []
@@ -113,14 +114,13 @@ class Familiar:
                 if head[:_FRACTION] in self._heads or self._headed(head):
                     level = self._levels.get(statement) or self._level(statement)
             levels.append(level)
-            if level is None:
-                times.append(b"")
-            else:
-                times.append(head[_TIME:])
-                messages.append(message)
+            times.append(head[_TIME:] if level else _NO_TIME)
+            messages.append(message if level else _NO_TEXT)
         if not self._sound(times, messages):
-            return strange
-        return zip(levels, (b"Z\n".join(times) + b"Z").decode().split("\n"), strict=True)
+            found = zip(levels, times, messages, strict=True)
+            levels = [level if self._sound([time], [text]) else None for level, time, text in found]
+        whens = (b"Z\n".join(times) + b"Z").decode(errors="replace")
+        return zip(levels, whens.split("\n"), strict=True)
 
     def _sound(self, times: Sequence[bytes], messages: Sequence[bytes]) -> bool:
         """Whether fractions of a second are digits, and messages are JSON without
@@ -134,7 +134,7 @@ class Familiar:
         if b"".join(times).translate(None, _DIGITS) != _BETWEEN * len(messages):
             return False
         try:
-            texts = loads(b'["' + b'\n,"'.join(messages) + b"]") if messages else []
+            texts = loads(b'["' + b'\n,"'.join(messages) + b"]")
             text = "\n".join(texts)
         except (ValueError, TypeError):
             return False

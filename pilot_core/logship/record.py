@@ -170,7 +170,10 @@ class PayloadRecords:
             value = jsontext.loads(raw) if raw[:1] == b"{" else None
         except ValueError:
             return None
-        return value if isinstance(value, dict) and not jsontext.too_deep(value) else None
+        if not isinstance(value, dict):
+            return None
+        deep = raw.count(b"{") + raw.count(b"[") > jsontext.MAX_DEPTH and jsontext.too_deep(value)
+        return None if deep else value
 
     def _trailer(self, line: bytes, start: int) -> Iterable[Entry]:
         """The document after `###EXTRA###`: one entry, with the marker's
@@ -184,14 +187,13 @@ class PayloadRecords:
         return self._record(jsontext.dumps(wrapped), wrapped, marker[0])
 
     def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
-        clash = not _OURS.isdisjoint(record)
         level, when = severity(record), self._stamps.of(record.get("asctime"))
         uid = f"{self._prefix}{start + ID_BASE}"
-        fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
         large = len(raw) > self._small
         clean = self._cleaned(raw, record)
-        if record and clean is None and not (clash or large):
+        if record and clean is None and not large and _OURS.isdisjoint(record):
             return [Entry(self._head + raw[1:], level, when, uid)]
+        fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
         own = jsontext.exact(raw) if clean is None else clean
         fields |= {k: v for k, v in own.items() if k not in _OURS}
         payload = jsontext.dumps(fields)

@@ -82,7 +82,7 @@ class PrmonMonitor:
 
     def _follow(self, path: Path) -> None:
         """Take in the whole lines that are new."""
-        with contextlib.suppress(OSError), open_regular(path.resolve()) as source:
+        with contextlib.suppress(OSError), open_regular(Path(os.path.realpath(path))) as source:
             info = os.fstat(source.fileno())
             identity = (info.st_dev, info.st_ino)
             if identity != self._file or info.st_size < self._offset:
@@ -163,7 +163,7 @@ def _from_summary(path: Path) -> dict[str, float | int | str]:
     totals, since they only grow (prmon 3.0).
     """
     try:
-        with open_regular(path.resolve()) as source:
+        with open_regular(Path(os.path.realpath(path))) as source:
             document = json.loads(source.read(_LONGEST_SUMMARY))
     except (OSError, ValueError, RecursionError):
         return {}

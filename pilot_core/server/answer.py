@@ -122,6 +122,10 @@ def judge_text(text: str) -> ServerError | None:
     return next((make(_line(text)) for words, make in _WORDS if words.search(text)), None)
 
 
+# Time-outs and mix-ups of what stands between us and the server: Request
+# Timeout, Misdirected Request, Too Early, and nginx' Client Closed Request.
+_NOT_ABOUT_US = (408, 421, 425, 499)
+
 # StatusCode as panda-server defines it (Protocol.py).
 _CODES: dict[int, tuple[str, Callable[[str], ServerError]]] = {
     10: ("timeout", ServerUnreachable),
@@ -153,8 +157,12 @@ def judge_code(code: object, said: str) -> ServerError | None:
         return None
     if number == -1:
         return ServerUnreachable(f"answer without a StatusCode: {_line(said) or repr(code)[:80]}")
-    words, make = _CODES.get(number, ("unknown", ServerRefused))
+    words, make = _CODES.get(number, ("unknown", _unclear))
     return make(f"StatusCode {number} ({words}){': ' if said else ''}{_line(said)}")
+
+
+def _unclear(diag: str) -> ServerRefused:
+    return ServerRefused(diag, unclear=True)
 
 
 def retry_after(value: str, *, date: str, now_s: float) -> float | None:
@@ -258,8 +266,9 @@ def _check_status(answer: Answer) -> None:
         # A handler's exception; where we know the words, it will be raised
         # again.
         raise judge_text(answer.text) or ServerUnreachable(said)
-    if 400 <= status < 500 and not _is_page(answer):
-        raise ServerRefused(said)
+    if 400 <= status < 500 and status not in _NOT_ABOUT_US and not _is_page(answer):
+        # PanDA answers with 200, 403 or 500: who else this is we do not know.
+        raise judge_text(answer.text) or ServerRefused(said, unclear=status != 413)
     # A page from something in between, or a redirect, which is never followed:
     # it would send the token to somebody else.
     raise ServerUnreachable(said)

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
-from pilot_core.base.retry import AWAY_RETRY, RetryPolicy, retry
+from pilot_core.base.retry import RetryPolicy, insistence, retry
 from pilot_core.config import ServerConfig
 from pilot_core.errors import (
     NotAuthorised,
@@ -52,12 +52,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # A final report is repeated for as long as its budget lasts, since nobody else
-# will ever tell how the job ended: as `AWAY_RETRY` says, and with little time
-# (a pilot that is being killed has seconds) like this. Requests for a job, for
-# a credential, and updates under way are sent once here; `jobs.pull`,
-# `renewing` and `heartbeat` repeat them.
-HASTY_RETRY = RetryPolicy(attempts=0, first_s=2.0, cap_s=30.0)
-HASTY_S = 600.0
+# will ever tell how the job ended: see `insistence`. Requests for a job, for a
+# credential, and updates under way are sent once here; `jobs.pull`, `renewing`
+# and `heartbeat` repeat them.
 # 1 * (10 + 90) = 100 s, 1 * 70 = 70 s.
 ASKED_ONCE = RetryPolicy(attempts=1)
 
@@ -170,7 +167,6 @@ class PandaServer:
         """
         final = report.state.final
         lean = self._lean and not final
-        insist = HASTY_RETRY if budget.left < HASTY_S else AWAY_RETRY
 
         def make(wire: Wire, without: frozenset[str]) -> Request:
             return wire.update(report, without, lean)
@@ -193,7 +189,7 @@ class PandaServer:
         return self._insist(
             make,
             read,
-            policy=insist if final else ASKED_ONCE,
+            policy=insistence(budget) if final else ASKED_ONCE,
             again=_never_give_up if final else _worth_another_try,
             read_s=self._config.read_s,
             budget=budget,

@@ -95,7 +95,7 @@ class HarvesterServer:
             self._write(self._folder / self._names.panda_ids, self._panda_ids)
         self._write(self._attributes, _attributes(report))
         if report.metadata:
-            write_atomic(self._folder / self._names.job_report, report.metadata)
+            self._write(self._folder / self._names.job_report, report.metadata)
         if report.state.final and report.files:
             self._hand_over(report, budget, stop)
         return self._inner.update_job(report, budget=budget, stop=stop)
@@ -127,7 +127,8 @@ class HarvesterServer:
         Harvester renames the file to `.read` as acknowledgement; what it has
         not taken in time is handed over again together with the new list.
         """
-        waited = budget.part(ACKNOWLEDGE_S, "Harvester's acknowledgement")
+        # The server is told afterwards, and that must not be too late.
+        waited = budget.part(min(ACKNOWLEDGE_S, budget.left / 4), "Harvester's acknowledgement")
         while self._files.exists() and not waited.spent and not stop.is_set():
             self._clock.wait(stop, min(_LOOK_S, waited.left))
         document: dict[str, object] = {str(report.panda_id): [_file(file) for file in report.files]}
@@ -141,7 +142,7 @@ class HarvesterServer:
         update.
         """
         try:
-            write_atomic(path, json.dumps(document))
+            write_atomic(path, document if isinstance(document, str) else json.dumps(document))
         except OSError as err:
             log.error("Harvester will miss %s: %s", path, err.strerror)
 

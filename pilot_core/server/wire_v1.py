@@ -147,4 +147,4 @@ def _refusal(message: str, data: object) -> Exception:
     known = judge_text(message)
     if known is None and isinstance(data, dict) and "StatusCode" in data:
         known = judge_code(data["StatusCode"], message)
-    return known or ServerRefused(message or "refused without a word")
+    return known or ServerRefused(message or "refused without a word", unclear=True)

@@ -186,10 +186,14 @@ class GcsTool(Insistent):
                 found = kit.stream(self._session, url, src, fail=fail, clock=self._clock, budget=budget)
                 size, crc32c, generation = found.get("size"), found.get("crc32c"), found.get("generation")
         except Exception as err:
-            if fail(err).status == _PRECONDITION:
-                existing = bucket.get_blob(place[1], timeout=self._stall_s, retry=options["retry"])
-                self._generations[target] = 0 if existing is None else int(existing.generation)
-            raise
+            if fail(err).status != _PRECONDITION:
+                raise
+            existing = bucket.get_blob(place[1], timeout=self._stall_s, retry=options["retry"])
+            self._generations[target] = 0 if existing is None else int(existing.generation)
+            if existing is None or not _ours(existing, src, shown):
+                raise
+            # An earlier request of ours got through, and its answer did not.
+            size, crc32c, generation = existing.size, existing.crc32c, existing.generation
         self._generations[target] = int(generation or 0)
         _verify(target, src, size=int(size or 0), crc32c=crc32c or "")
         url = self._links.sign(blob) if self._links is not None else ""
@@ -290,6 +294,13 @@ def _with_scheme(endpoint: str) -> str:
     """
     endpoint = endpoint.rstrip("/")
     return endpoint if not endpoint or "://" in endpoint else f"http://{endpoint}"
+
+
+def _ours(existing: Any, src: FileSource, shown: tuple[str, str]) -> bool:
+    """Does the object that is there hold what we sent?"""
+    kind, encoding = shown
+    known = src.sums.size == src.size == existing.size and existing.crc32c == src.sums.crc32c
+    return known and kind in ("", existing.content_type) and encoding == (existing.content_encoding or "")
 
 
 def _verify(target: str, src: FileSource, *, size: int, crc32c: str) -> None:

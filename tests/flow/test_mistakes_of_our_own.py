@@ -38,7 +38,17 @@ class BreaksBeforeTheLoop(PilotInWorld):
         raise ZeroDivisionError("a defect before the loop")
 
 
-@pytest.mark.parametrize("kind", [BreaksWhileRunning, BreaksBeforeTheLoop])
+class BreaksBeforeThat(PilotInWorld):
+    """It breaks when the job is taken and no run of it has been made."""
+
+    def _tools(self) -> JobTools:
+        def owner() -> dict[str, str]:
+            raise ZeroDivisionError("a defect before all that")
+
+        return replace(super()._tools(), owner=owner)
+
+
+@pytest.mark.parametrize("kind", [BreaksWhileRunning, BreaksBeforeTheLoop, BreaksBeforeThat])
 def test_a_defect_costs_the_pilot_and_not_the_report(kind: type[PilotInWorld], tmp_path: Path) -> None:
     world = World(tmp_path, jobs=[{"payload": {"FAKE_SLEEP": "inf"}}])
     with kind(world, world._inbox) as pilot:

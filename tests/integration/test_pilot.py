@@ -210,6 +210,26 @@ def test_a_final_report_survives_an_outage(panda: LocalPanda, tmp_path: Path) ->
     assert finals(panda, job) == ["finished"]
 
 
+def test_sighup_ends_job_and_pilot(panda: LocalPanda, tmp_path: Path) -> None:
+    job = submit(panda, "sleep 60")
+    with start_pilot(panda, tmp_path / "home", *PROCESS) as pilot:
+        panda.store.wait_status(job, "running", 20)
+        pilot.signal(signal.SIGHUP)
+        assert pilot.wait() == 137
+    assert finals(panda, job) == ["failed"]
+    assert panda.store.job(job).pilot_error == (1200, "the pilot was killed by signal SIGHUP")
+
+
+def test_queue_data_that_make_no_sense_do_not_cost_a_job(panda: LocalPanda, tmp_path: Path) -> None:
+    panda.cric.add_queue("ODD", params={"pilot_rss_grace": "²"}, maxrss=1000)
+    job = panda.store.submit(
+        make(transformation=f"{panda.url}/trf/bash-c-enc", parameters="true", encode=True, queue="ODD")
+    )
+    with start_pilot(panda, tmp_path / "home", *PROCESS, queue="ODD") as pilot:
+        assert pilot.wait() == 0, pilot.text()
+    assert finals(panda, job) == ["finished"]
+
+
 # --- bad input: one line that names the thing, the right exit code ------------
 
 
@@ -314,6 +334,15 @@ def test_a_job_that_nobody_understands_is_not_the_end_of_the_pilot(panda: LocalP
     assert {panda.store.job(job).status for job in (*bad, *worse)} == {"failed"}
     assert panda.store.job(good).status == "finished", pilot.text()
     assert panda.store.job(rest).status == "activated"
+
+
+def test_a_node_without_an_engine_does_not_fail_the_whole_queue(panda: LocalPanda, tmp_path: Path) -> None:
+    panda.cric.add_queue("LONG", timefloor=600)
+    jobs = [panda.store.submit(make(image="busybox:1", parameters="true", queue="LONG")) for _ in range(4)]
+    with start_pilot(panda, tmp_path / "home", *PROCESS, queue="LONG") as pilot:
+        assert pilot.wait() != 0
+    assert [panda.store.job(job).status for job in jobs] == ["failed", "failed", "activated", "activated"]
+    assert "2 jobs in a row could not be run on this node" in pilot.text()
 
 
 def test_image_job_without_an_engine(panda: LocalPanda, tmp_path: Path) -> None:

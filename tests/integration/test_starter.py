@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pilot_core.base.procs import alive
+from pilot_core.ledger import FILE_NAME
 from tests.fakes.patience import stated
 from tests.fakes.pilot.process import Starter, wait_for
 from tests.fakes.pilot.web import Web, serve
@@ -209,6 +210,11 @@ def test_healthcheck_and_status_of_a_running_worker(starter: Starter) -> None:
     status = json.loads(ask("status").stdout)
     assert status["phase"] == "running"
     assert status["pilot_pid"] == starter.note()["pid"]
+    state = starter.home / FILE_NAME
+    state.write_text("of a pilot from the future")
+    assert "Expecting value" in json.loads(ask("status").stdout)["job"]["unreadable"]
+    assert state.exists()
+    state.unlink()
     assert starter.process is not None
     starter.process.send_signal(signal.SIGTERM)
     assert starter.end() == 143
@@ -256,6 +262,29 @@ def test_second_worker_on_a_node_gets_a_log_of_its_own(starter: Starter) -> None
     assert second.returncode == 0
     assert b"fake pilot is up" in (starter.tmp / "home2" / "wrapper-wid.log").read_bytes()
     assert starter.log.read_bytes().count(b"fake pilot is up") == 1
+
+
+def test_second_worker_in_a_folder_is_turned_away(starter: Starter) -> None:
+    proxy = starter.tmp / "proxy"
+    proxy.write_text("PEM")
+    starter.start(FAKE_RUN_S="60", proxySecretPath=str(proxy))
+    wait_for(lambda: starter.notes("up"))
+    second = subprocess.run(
+        [sys.executable, "-m", "pilot_starter"],
+        env=starter.env,
+        cwd=starter.tmp,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert second.returncode == 66
+    assert f"another worker is running in {starter.home}" in second.stderr
+    assert (starter.home / ".credentials/x509up").exists()
+    assert starter.process is not None
+    assert starter.process.poll() is None
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 143
+    assert len(starter.notes("argv")) == 1
 
 
 def test_push_job_is_copied_where_the_pilot_looks(starter: Starter) -> None:

@@ -114,11 +114,33 @@ def test_server_that_is_down_is_insisted_on_and_sigterm_ends_that(starter: Start
 
 def test_refused_report_is_not_insisted_on(starter: Starter, web: Web) -> None:
     ledger(starter)
-    refusal = {"success": False, "message": "wrong job", "data": None}
+    refusal = {"success": False, "message": "Invalid job status", "data": None}
     web.routes[UPDATE] = (200, json.dumps(refusal).encode())
     began = time.monotonic()
     assert starter.run(FAKE_KILL_SELF="9") == 137
     assert time.monotonic() - began < stated(10.0)
+
+
+def test_strange_refusal_clears_nothing(starter: Starter, web: Web) -> None:
+    ledger(starter)
+    web.routes[UPDATE] = (200, json.dumps({"success": False, "message": "hm", "data": None}).encode())
+    starter.start(FAKE_KILL_SELF="9")
+    wait_for(lambda: web.seen.count(UPDATE) >= 3, 15)
+    assert starter.process is not None
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 137
+    assert (starter.home / FILE_NAME).exists()
+
+
+def test_job_of_a_newer_pilot_is_reported(starter: Starter, web: Web) -> None:
+    ledger(starter)
+    path = Path(starter.env["FAKE_LEDGER"])
+    document = json.loads(path.read_text())
+    document["held"]["report"]["usage"]["gpu_s"] = 1.0
+    path.write_text(json.dumps(document))
+    assert starter.run(FAKE_KILL_SELF="9") == 137
+    (update,) = updates(web)
+    assert update["job_id"] == 4711
 
 
 def test_worker_log_is_uploaded_where_harvester_links_it(starter: Starter, web: Web) -> None:

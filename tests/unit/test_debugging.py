@@ -41,6 +41,14 @@ def test_tail_follows_a_link_into_the_shared_folder_only(paths: JobPaths) -> Non
         debug_output("tail evil.txt", paths)
 
 
+@pytest.mark.parametrize("command", ["debug", "tail *", "ls *", "du *"])
+def test_a_link_in_a_loop_is_no_obstacle(paths: JobPaths, command: str) -> None:
+    (paths.work / "loop.log").symlink_to("loop.log")
+    os.utime(paths.shared / "payload-log.json", (1, 1))
+    os.utime(paths.work / "pilotlog.txt", (1, 1))
+    assert "payload.stdout" in debug_output(command, paths)
+
+
 def test_what_an_image_payload_wrote_is_found_in_its_own_folder(paths: JobPaths) -> None:
     assert "shared" in debug_output("tail payload-log.json", paths)
     assert "payload-log.json" in debug_output("ls", paths)

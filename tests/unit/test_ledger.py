@@ -2,7 +2,9 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +39,29 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert held is not None
     assert held.report == REPORT
     assert (held.stage, held.work, held.labels, held.copytool) == ("running", "/w", {"a": "b"}, "gs")
-    assert held.owner_alive()
+    assert not held.owner_gone()
     assert ledger.path.stat().st_mode & 0o777 == 0o600
     ledger.clear()
     assert Ledger(tmp_path).held() is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "gone"),
+    [
+        ({"pid_ticks": 1}, True),
+        ({"boot": "another"}, True),
+        ({"boot": "another", "host": ""}, True),
+        # A shared folder: nobody here can tell.
+        ({"host": "elsewhere"}, False),
+        ({"boot": "another", "host": "elsewhere"}, False),
+    ],
+)
+def test_whether_its_owner_is_gone(tmp_path: Path, owner: dict[str, Any], gone: bool) -> None:
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    held = ledger.held()
+    assert held is not None
+    assert replace(held, **owner).owner_gone() == gone
 
 
 def test_nothing_is_noted_after_the_end(tmp_path: Path) -> None:
@@ -71,8 +92,6 @@ def test_last_word(tmp_path: Path) -> None:
 
 
 def test_a_final_report_that_was_decided_stands(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     ledger = Ledger(tmp_path)
     take(ledger)
     final = replace(REPORT, state=JobState.FINISHED)
@@ -122,8 +141,21 @@ def test_what_a_newer_pilot_adds_is_no_reason_to_lose_the_job(tmp_path: Path) ->
     ledger = Ledger(tmp_path)
     ledger.take(REPORT, work=Path("/w"), shared=Path("/s"), labels={"a": "b"}, engine="kubernetes")
     document = json.loads(ledger.path.read_text())
-    document["held"]["mood"] = document["held"]["report"]["weather"] = "fine"
+    report = document["held"]["report"]
+    for part in (document["held"], report, report["node"], report["usage"], report["files"][0]):
+        part["mood"] = "fine"
+    report["code"] = 9999
     ledger.path.write_text(json.dumps(document))
     held = Ledger(tmp_path).held()
     assert held is not None
-    assert (held.report, held.engine) == (REPORT, "kubernetes")
+    assert held.report == replace(REPORT, code=ErrorCode.INTERNALPILOTPROBLEM)
+    assert held.engine == "kubernetes"
+
+
+def test_a_look_changes_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.look() is None
+    ledger.path.write_text("{half")
+    with pytest.raises(ValueError, match="delimiter|property name"):
+        ledger.look()
+    assert ledger.path.read_text() == "{half"

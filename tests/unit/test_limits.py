@@ -68,7 +68,10 @@ def test_a_small_job_gets_its_share_of_a_large_slot(
 
 @pytest.mark.parametrize(
     ("value", "factor"),
-    [(50, 1.5), ("50", 1.5), (0, 1.0), ("much", 1.2), (-3, 1.2), (None, 1.2), (True, 1.2)],
+    [
+        *((50, 1.5), ("50", 1.5), (" 50.0 ", 1.5), (0, 1.0)),
+        *((value, 1.2) for value in ("much", -3, None, True, "²", "nan", float("inf"), 10**400, [50])),
+    ],
 )
 def test_graces_of_the_queue_are_per_cent(value: object, factor: float) -> None:
     queue = replace(QUEUE, maxwdir_mb=1000, params={"pilot_maxwdir_grace": value})

@@ -153,6 +153,28 @@ class Choosy(FakeServer):
         return Reply()
 
 
+class Troubled(FakeServer):
+    """Says no in words of its own for a while."""
+
+    def __init__(self, *, unclear: bool) -> None:
+        super().__init__()
+        self.unclear, self.left = unclear, 6
+
+    def update_job(self, report: JobReport, **_: object) -> Reply:  # type: ignore[override]
+        self.left -= 1
+        if self.left:
+            raise ServerRefused("ORA-03113", unclear=self.unclear)
+        return Reply()
+
+
+def test_a_refusal_that_is_not_clear_is_not_the_last_word() -> None:
+    deliver(Troubled(unclear=True), REPORT, budget=whole(), stop=threading.Event())
+    clear = Troubled(unclear=False)
+    with pytest.raises(ServerRefused):
+        deliver(clear, REPORT, budget=whole(), stop=threading.Event())
+    assert clear.left == 4, "in full, and bare"
+
+
 def test_a_refused_report_is_sent_bare() -> None:
     server = Choosy()
     deliver(server, REPORT, budget=whole(), stop=threading.Event())

@@ -7,7 +7,7 @@ FAKE_RUN_S            stay alive for so long
 FAKE_ON_TERM          `exit` (default): 143 at once; `ignore`
 FAKE_ORPHAN           leave a detached process behind that holds stdout open
 FAKE_KILL_SELF        die by this signal number
-FAKE_LEDGER           copy this file to pilot_job_state.json
+FAKE_LEDGER           write pilot_job_state.json like this file, as its owner
 FAKE_NOTES            append what is seen (arguments, signals) to this file,
 JSON lines
 """
@@ -60,7 +60,10 @@ note(
     python=sys.executable,
 )
 if "FAKE_LEDGER" in os.environ:
-    shutil.copy(os.environ["FAKE_LEDGER"], "pilot_job_state.json")
+    with open(os.environ["FAKE_LEDGER"]) as src, open("pilot_job_state.json", "w") as out:
+        document = json.load(src)
+        document["held"]["pid"] = os.getpid()
+        json.dump(document, out)
 if "FAKE_SAY" in os.environ:
     with open(os.environ["FAKE_SAY"], "rb") as src:
         shutil.copyfileobj(src, sys.stdout.buffer)

@@ -1,6 +1,7 @@
 """Pushed jobs: every format, waiting, and never twice."""
 
 import json
+import resource
 import os
 import threading
 from pathlib import Path
@@ -177,8 +178,22 @@ def test_a_job_that_is_malformed_names_itself(tmp_path: Path, home: Path) -> Non
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NodeError, match="pushed-17"):
+    with pytest.raises(NodeError, match="pushed-17") as caught:
         take(put(tmp_path / "f", json.dumps(JOB)), tmp_path / "missing")
+    assert caught.value.panda_id == 17, "the server has to hear of it"
+
+
+def test_a_claim_that_could_not_be_written_is_none(tmp_path: Path, home: Path) -> None:
+    """As on a full disk: the file can be made and not be written."""
+    pushed = put(tmp_path / "f", json.dumps(JOB))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(NodeError, match="too large"):
+            take(pushed, home)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [*tmp_path.rglob("*.claim"), *home.rglob("*.claim")]
 
 
 def test_a_claim_beside_the_file_stops_a_pilot_with_another_home(tmp_path: Path) -> None:

@@ -241,31 +241,36 @@ def test_what_else_a_line_may_be_is_not_familiar(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "sound"),
     [
-        [b"the secret is hunter2-hunter2"],
-        [b"\\u0065yJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"],
-        [b'one","x":"two'],
-        [b'one","two', b"three"],
-        [b'one",["two', b"three", b'four"],"five'],
-        [b"a backslash at the end\\", b',"and a string'],
-        [b"\xc3", b"\xa9"],
-        [b"\x00"],
-        [b"x" * 40_000],
+        ([b"the secret is hunter2-hunter2"], [False]),
+        ([b"\\u0065yJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"], [False]),
+        ([b"nsig=5, which is long and no secret"], [True]),
+        ([b'one","x":"two'], [False]),
+        ([b'one","two', b"three"], [False, True]),
+        ([b'one",["two', b"three", b'four"],"five'], [False, True, False]),
+        ([b"a backslash at the end\\", b',"and a string'], [False, False]),
+        ([b"\xc3", b"\xa9"], [False, False]),
+        ([b"\x00", b'quotes \\"and\\" more'], [False, True]),
     ],
 )
-def test_a_message_that_is_none_or_has_a_secret_is_found_among_others(messages: list[bytes]) -> None:
+def test_a_message_that_is_none_or_has_a_secret_is_found_among_others(
+    messages: list[bytes], sound: list[bool]
+) -> None:
     before, behind = record("x").split(b'x","levelno"')
     told = [before + message + b'","levelno"' + behind for message in (b"good", *messages, b"good")]
-    looks = familiar()
-    assert not any(known(looks, told))
-    assert all(known(looks, [told[0], told[-1]]))
+    assert known(familiar(), told) == [True, *sound, True]
+
+
+def test_a_line_that_is_long_is_not_familiar() -> None:
+    assert known(familiar(), [record("x" * 39_000)]) == [True]
+    assert known(familiar(), [record("x" * 40_000)]) == [False]
 
 
 @pytest.mark.parametrize("fraction", [b"84407x", b"8440.3", "84407٣".encode(), b"8440-3", b" 44073"])
 def test_a_time_that_is_none_is_found_among_others(fraction: bytes) -> None:
     odd = record("x").replace(b"844073", fraction)
-    assert not known(familiar(), [record("x"), odd, record("x")])[1]
+    assert known(familiar(), [record("x"), odd, record("x")]) == [True, False, True]
 
 
 def test_a_secret_that_comes_late_is_looked_for_in_what_was_clean() -> None:

@@ -137,6 +137,7 @@ UPDATE_ERRORS: list[tuple[ModuleType, Answer, type[ServerError]]] = [
     (wire_v1, plain("", 401), NotAuthorised),
     (wire_v1, plain("Not Found", 404), NoSuchPath),
     (wire_v1, plain("Request Entity Too Large", 413), ServerRefused),
+    *((wire_v1, plain("from something in between", s), ServerUnreachable) for s in (408, 421, 425, 499)),
     (wire_v1, Answer(413, "text/html", PAGE), ServerUnreachable),
     (wire_v1, Answer(302, "text/html", b""), ServerUnreachable),
     (wire_v1, Answer(502, "text/html", PAGE), ServerUnreachable),
@@ -183,6 +184,24 @@ def test_a_refused_field_is_named(wire: ModuleType, answer: Answer, field: str) 
     with pytest.raises(FieldRefused) as caught:
         wire.read_update(answer)
     assert (caught.value.field, caught.value.always) == (field, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "unclear"),
+    [
+        (v1(False, "ORA-03113: end-of-file on communication channel"), True),
+        (v1(False, ""), True),
+        (v1(True, "", {"StatusCode": 99}), True),
+        (plain('{"error": "upstream"}', 400), True),
+        (v1(False, "Invalid job status: zombie", {"StatusCode": 50}), False),
+        (v1(True, "", {"StatusCode": 50}), False),
+        (plain("Request Entity Too Large", 413), False),
+    ],
+)
+def test_a_refusal_in_words_that_we_do_not_know_is_unclear(answer: Answer, unclear: bool) -> None:
+    with pytest.raises(ServerRefused) as caught:
+        wire_v1.read_update(answer)
+    assert caught.value.unclear is unclear
 
 
 def test_refused_metadata_concerns_one_message() -> None:

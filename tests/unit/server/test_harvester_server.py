@@ -88,5 +88,14 @@ def test_pilot3_s_names_on_request(tmp_path: Path) -> None:
 def test_a_missing_folder_does_not_cost_the_update(tmp_path: Path) -> None:
     clock = FakeClock()
     server = HarvesterServer(SilentServer(tmp_path / "h.json"), tmp_path / "gone", clock=clock)
-    send(server, clock, REPORT)
+    send(server, clock, replace(REPORT, metadata='{"a": 1}'))
     assert read(tmp_path / "h.json")["state"] == "running"
+
+
+def test_with_little_time_the_server_is_told_and_harvester_not_waited_for(tmp_path: Path) -> None:
+    server, clock = make(tmp_path)
+    (tmp_path / "event_status.dump.json").write_text('{"6": []}')
+    budget = Budget(clock, 8.0, "killed")
+    report = replace(REPORT, state=JobState.FAILED, files=(LOG,))
+    server.update_job(report, budget=budget, stop=threading.Event())
+    assert budget.left >= 5.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pilot_core.base import retry
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.jobs.definition import read_definition
 from pilot_core.server import client
@@ -123,7 +124,11 @@ def test_every_definition_field_that_is_read_stands_in_the_document() -> None:
 
 
 def test_every_retry_stands_in_the_document() -> None:
-    policies = {name: value for name, value in vars(client).items() if isinstance(value, RetryPolicy)}
+    policies = {
+        name: value
+        for name, value in {**vars(retry), **vars(client)}.items()
+        if isinstance(value, RetryPolicy)
+    }
     expected = {
         f"`{name}`": [
             str(p.attempts or "until the budget ends"),

@@ -1,6 +1,8 @@
 """The worker's end when there is too little time for all of it."""
 
+import json
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from pilot_core.base.budget import Budget
+from pilot_core.base.procs import start_ticks
 from pilot_core.errors import ServerUnreachable
 from pilot_core.ledger import Ledger
 from pilot_core.model.report import JobReport, JobState, Node
@@ -59,7 +62,7 @@ class Slow:
             raise ServerUnreachable("too slow")
 
 
-def ended(folder: Path, hurry_s: float) -> list[str]:
+def ended(folder: Path, hurry_s: float, **owner: object) -> list[str]:
     """What was done within so many seconds, of a pilot that held a job."""
     clock = VirtualClock()
     slow: Any = Slow(clock)
@@ -67,7 +70,13 @@ def ended(folder: Path, hurry_s: float) -> list[str]:
     home = folder / f"{hurry_s}"
     home.mkdir()
     report = JobReport(panda_id=5, attempt=1, state=JobState.RUNNING, site="S", node=Node(name="n"))
-    Ledger(home).take(report, work=home / "work", shared=home / "shared", labels={})
+    ledger = Ledger(home)
+    ledger.take(report, work=home / "work", shared=home / "shared", labels={})
+    # The process of that number is another one by now.
+    owner = {"pid_ticks": 1, **owner}
+    document = json.loads(ledger.path.read_text())
+    document["held"].update(owner)
+    ledger.path.write_text(json.dumps(document))
     log = home / "wrapper-wid.log"
     log.write_text("a line\n")
     closing = Closing(
@@ -105,3 +114,15 @@ def test_what_does_not_fit_is_left_out_from_the_end(tmp_path: Path, caplog: pyte
         ):
             assert (words in caplog.text) == (step not in done)
     assert fits == [0, 0, 1, 3, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [{"pid_ticks": start_ticks(os.getpid())}, {"host": "elsewhere"}, {"host": "elsewhere", "boot": "another"}],
+    ids=["running here", "another host", "another boot of another host"],
+)
+def test_a_job_of_somebody_who_may_be_running_is_left_alone(
+    tmp_path: Path, owner: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ended(tmp_path, 9.0, **owner) == ["worker's records", "worker's log"]
+    assert "job 5 is left alone: pilot" in caplog.text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_core.ledger import FILE_NAME, Ledger
+from pilot_core.ledger import FILE_NAME, UNREADABLE, Ledger
 from pilot_starter.kept import KEEP_DAYS, KEEP_MOST, STARTER_LOCK, occupied, sweep
 
 NOW = 2e9
@@ -38,7 +38,7 @@ def test_nothing_of_use_goes(tmp_path: Path) -> None:
     assert swept(tmp_path) == {"panda_a"}
 
 
-@pytest.mark.parametrize("owes", [FILE_NAME, "PanDA_Pilot-4711"])
+@pytest.mark.parametrize("owes", [FILE_NAME, UNREADABLE, "PanDA_Pilot-4711"])
 def test_something_of_use_stays_for_a_while(
     tmp_path: Path, owes: str, caplog: pytest.LogCaptureFixture
 ) -> None:

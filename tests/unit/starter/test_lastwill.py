@@ -147,6 +147,7 @@ def settle(folder: Path, estate: Estate, *, hurried: bool = False) -> str:
     [
         (None, False, "reported by the starter"),
         (ServerRefused("no"), False, "refused"),
+        (ServerRefused("what is that?", unclear=True), True, "refused"),
         (ServerUnreachable("down"), True, "not delivered"),
     ],
 )

@@ -83,6 +83,22 @@ def test_an_upload_that_breaks_goes_on_where_it_broke(
     assert [line[:4] for line in server.requests] == ["POST", "PUT ", "PUT ", "PUT ", "PUT "]
 
 
+@pytest.mark.parametrize("size", [1000, LARGE])
+def test_what_got_through_without_an_answer_is_not_sent_again(
+    server: GcsServer, tmp_path: Path, size: int
+) -> None:
+    data = os.urandom(size)
+    server.faults = [Fault("lose")] if size < LARGE else [Fault("none"), Fault("lose")]
+    make_tool(server).put(make(tmp_path, data), TARGET, budget=budget(), content_type="text/plain")
+    found = server.objects["logs/pilotlog.txt"]
+    assert (found.data, found.generation) == (data, 101), "it was stored a second time"
+    # The same again, by the next pilot: the precondition names no object.
+    make_tool(server).put(make(tmp_path, data), TARGET, budget=budget(), content_type="text/plain")
+    assert server.objects["logs/pilotlog.txt"].generation == 101
+    make_tool(server).put(make(tmp_path, data), TARGET, budget=budget(), content_type="text/html")
+    assert server.objects["logs/pilotlog.txt"].content_type == "text/html"
+
+
 def test_an_existing_object_is_replaced_and_each_put_names_its_generation(
     server: GcsServer, tmp_path: Path
 ) -> None:
