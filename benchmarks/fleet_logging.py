@@ -13,7 +13,14 @@ rest four a second. All start within the first minute, end in the second half
 of the time, and have 30 s for their drain.
 
 A row a simulated minute goes to stdout, and to `<out>.csv`; with matplotlib
-to `<out>.png` too.
+to `<out>.png` too. Its last three columns are what an operator sees, summed
+over all pilots as `/metrics` has them at the end of the minute:
+
+=========  ===================================================================
+waiting    `log_waiting_bytes`, MB: written and not yet taken
+behind     pilots with `log_behind_seconds` above 600: when to be woken
+told       pilots whose log says "does not take entries" in this minute
+=========  ===================================================================
 """
 
 import argparse
@@ -34,6 +41,8 @@ RECORD_BYTES = 900  # a Rubin record with the pilot's fields and its envelope
 MIX = ((0.75, 1 / 60), (0.20, 0.5), (0.05, 4.0))
 DRAIN_S = 30.0
 SETTINGS = ShipSettings()
+BEHIND_S = 600.0
+SAY_EVERY_S = 60.0
 MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
 
 
@@ -68,11 +77,19 @@ class Pilot:
     start: float
     end: float
     sent: int = 0
+    repeated: int = 0
+    told_at: float = float("-inf")
     pace: Pace = field(default_factory=Pace)
 
     def written(self, now: float) -> int:
         """Records in the file."""
         return int((min(now, self.end) - self.start) * self.rate)
+
+    def waits_s(self, now: float) -> float:
+        """Age of the oldest record that nobody has taken; 0 without one."""
+        if self.written(now) == self.sent:
+            return 0.0
+        return now - self.start - (self.sent + 1) / self.rate
 
 
 @dataclass(slots=True)
@@ -85,6 +102,9 @@ class Row:
     records: int = 0
     p50_s: float = 0.0
     p99_s: float = 0.0
+    waiting: float = 0.0
+    behind: int = 0
+    told: int = 0
 
 
 class Fleet:
@@ -108,8 +128,12 @@ class Fleet:
 
     def run(self) -> None:
         """Until all payloads are over and drained."""
+        seen = 0
         while self.events:
             now, number = heapq.heappop(self.events)
+            while seen < min(int(now // 60), len(self.rows)):
+                self._scrape(self.rows[seen])
+                seen += 1
             following = self._look(now, self.pilots[number])
             if following is not None:
                 heapq.heappush(self.events, (following, number))
@@ -118,6 +142,13 @@ class Fleet:
             if delays:
                 row.p50_s = delays[len(delays) // 2]
                 row.p99_s = delays[int(len(delays) * 0.99)]
+
+    def _scrape(self, row: Row) -> None:
+        """The pilots' metrics at the end of a minute."""
+        now = (row.minute + 1) * 60.0
+        begun = [pilot for pilot in self.pilots if pilot.start <= now]
+        row.waiting = sum(pilot.written(now) - pilot.sent for pilot in begun) * RECORD_BYTES / 1e6
+        row.behind = sum(pilot.waits_s(now) > BEHIND_S for pilot in begun)
 
     def _look(self, now: float, pilot: Pilot) -> float | None:
         """One look at the file; when the next one is, None after the last."""
@@ -130,6 +161,10 @@ class Fleet:
         row.requests += 1
         if not self.service.takes(now, count * RECORD_BYTES):
             row.refused += 1
+            pilot.repeated += count
+            if now - pilot.told_at >= SAY_EVERY_S:
+                row.told += 1
+                pilot.told_at = now
             pilot.pace.refused()
             return self._again(now, pilot)
         oldest = pilot.start + (pilot.sent + 1) / pilot.rate
@@ -164,7 +199,7 @@ def plot(rows: list[Row], path: Path) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 6))
+    figure, (above, below, seen) = pyplot.subplots(3, sharex=True, figsize=(8, 9))
     minutes = [row.minute for row in rows]
     above.plot(minutes, [row.p50_s for row in rows], label="p50")
     above.plot(minutes, [row.p99_s for row in rows], label="p99")
@@ -173,8 +208,12 @@ def plot(rows: list[Row], path: Path) -> bool:
     below.plot(minutes, [row.requests - row.refused for row in rows], label="taken")
     below.plot(minutes, [row.refused for row in rows], label="refused")
     below.set_ylabel("requests a minute")
-    below.set_xlabel("minute")
     below.legend()
+    seen.plot(minutes, [row.behind for row in rows], label="more than 10 minutes behind")
+    seen.plot(minutes, [row.told for row in rows], label="say that entries are not taken")
+    seen.set_ylabel("pilots")
+    seen.set_xlabel("minute")
+    seen.legend()
     figure.savefig(path)
     return True
 
@@ -201,6 +240,10 @@ def main() -> None:
     sent = sum(pilot.sent for pilot in fleet.pilots)
     print(f"{written} records written, {sent} delivered, {written - sent} not: {fleet.left_at_end} of these")
     print(f"were left when the drain of {fleet.late} jobs ran out; they are in the stored logs")
+    for name, rate in (("quiet", MIX[0][1]), ("noisy", MIX[-1][1])):
+        closing = sorted((p.repeated, p.sent) for p in fleet.pilots if p.rate == rate)
+        repeated, sent = closing[len(closing) // 2]
+        print(f"closing line of a {name} payload (median): {sent} sent, {repeated} repeated, 0 rejected")
     print(f"{options.out}.csv written{', and .png' if plotted else '; no matplotlib, no picture'}")
 
 

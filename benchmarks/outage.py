@@ -152,7 +152,7 @@ class Outage:
                 self._panda, home, "--engine", "process",
                 environment={"HARVESTER_PILOT_CONFIG": str(ini)}, command=command,
             ) as pilot:  # fmt: skip
-                self._panda.store.wait_status(job, "running", 30)
+                self._panda.store.wait_status(job, "running", 120)
                 time.sleep(self._outage_s * 0.5 / self._scale)
                 self._be_away(pilot)
                 code = pilot.wait(60 + 3 * 1800 / self._scale)

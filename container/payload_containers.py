@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # Seconds in which a daemon that did not answer is not asked again: the stop
 # of a payload must not wait for it at each look.
 _REST_S = 5.0
+# A clock that lost so much was set back, and tells nothing of the daemon.
+_SET_BACK_S = 1.0
 # What the client writes into a cidfile, and room for a line end.
 _ID = re.compile(r"[0-9a-f]{64}")
 _ID_BYTES = 66
@@ -74,7 +76,7 @@ class PayloadContainers:
         self._sources = sources
         self._ids = ids
         self._clock = clock
-        self._since = clock.time()
+        self._since, self._began = clock.time(), clock.monotonic()
         self._meters: dict[str, Meter] = {}
         # Those that ended before we had seen them run.
         self._over: set[str] = set()
@@ -214,8 +216,11 @@ class PayloadContainers:
 
     def gone_with_daemon(self) -> str:
         """Words if it had containers and their daemon went away meanwhile."""
-        ids = self._ids_seen()
-        return self._docker.gone(ids, self._since, self._clock.time()) if self._docker and ids else ""
+        ids, now = self._ids_seen(), self._clock.time()
+        if now - self._since < self._clock.monotonic() - self._began - _SET_BACK_S:
+            # What the daemon remembers of them may lie in its future.
+            return ""
+        return self._docker.gone(ids, self._since, now) if self._docker and ids else ""
 
     def close(self) -> None:
         """Delete the folder of ids."""

@@ -13,6 +13,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.files import remove_tree
 from pilot_core.config import WorkerConfig
 from pilot_core.errors import PilotError, ServerError, ServerRefused, SetupError
+from pilot_core.experiments.files import forget_secrets
 from pilot_core.jobtools import JobTools
 from pilot_core.ledger import HeldJob, last_report
 from pilot_core.model.codes import ErrorCode
@@ -77,17 +78,18 @@ class LastWord:
         log.warning(
             "job %d of an earlier life is reported %s: %s", report.panda_id, report.state, report.diag
         )
-        url = self._store_logs(held)
+        paths = JobPaths(self._worker.home, Path(held.work), Path(held.shared))
+        forget_secrets(paths)
+        url = self._store_logs(held, paths)
         if url:
             report = replace(report, pilot_id=f"{url}|{report.pilot_id.partition('|')[2]}")
         self._deliver(report, stop, self._final_s)
         self._tools.ledger.clear()
 
-    def _store_logs(self, held: HeldJob) -> str:
+    def _store_logs(self, held: HeldJob, paths: JobPaths) -> str:
         """The URL of that job's log, empty if it could not be stored."""
         if not held.log_prefix:
             return ""
-        paths = JobPaths(self._worker.home, Path(held.work), Path(held.shared))
         try:
             uploader = self._tools.uploader_for(held.copytool, held.log_prefix, paths)
             files = self._tools.experiment.log_files(paths)

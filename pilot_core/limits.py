@@ -122,6 +122,9 @@ class Judge:
         # running_s of the first sample above the memory limit since it was
         # below.
         self._above_since: float | None = None
+        # The youngest file's time, and running_s when it last changed.
+        self._newest: float | None = None
+        self._touched_s = 0.0
         # (running_s, cpu_s), for the CPU use of the last looping_s seconds.
         self._cpu: deque[tuple[float, float]] = deque()
         self._checks: tuple[Callable[[Sample], Verdict | None], ...] = (
@@ -138,6 +141,8 @@ class Judge:
     def look(self, sample: Sample) -> Verdict | None:
         """The first limit this sample crosses, or None."""
         self._remember_cpu(sample)
+        if sample.newest_mtime not in (None, self._newest):
+            self._newest, self._touched_s = sample.newest_mtime, sample.running_s
         verdicts = (check(sample) for check in self._checks)
         return next((verdict for verdict in verdicts if verdict is not None), None)
 
@@ -229,7 +234,9 @@ class Judge:
         limit = self._limits.looping_s
         if not limit or sample.newest_mtime is None or sample.running_s <= limit:
             return None
-        silent_s = sample.time - sample.newest_mtime
+        # Who sets the node's clock forward must not make a payload silent; a
+        # file dated in the future hides what is written after it.
+        silent_s = min(sample.time - sample.newest_mtime, sample.running_s - self._touched_s)
         if silent_s <= limit:
             return None
         cores = self._mean_cores(sample)

@@ -29,19 +29,16 @@ from pilot_core.config import PayloadConfig
 from pilot_core.errors import NodeError, PilotError
 from pilot_core.events import Event, Exited, NotStarted, Started
 from pilot_core.experiments.contract import Experiment
+from pilot_core.experiments.files import SECRETS, forget_secrets
 from pilot_core.fetch import fetch_script
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths, PayloadKind, PayloadResult, PayloadSpec
 from pilot_core.model.queue import Queue
 
-__all__ = ["SECRETS_FILE", "PayloadRun"]
+__all__ = ["PayloadRun"]
 
 log = logging.getLogger(__name__)
-
-#: The user's secrets for the payload; pilot3's name, which payload scripts
-#: open.
-SECRETS_FILE = "panda_secrets.json"
 
 #: How much of a failed payload's stderr goes into the pilot's log.
 STDERR_DUMP_BYTES = 16_384
@@ -158,16 +155,20 @@ class PayloadRun:
 
     def run(self) -> None:
         """Thread body."""
+        end = self._live()
+        forget_secrets(self._paths)
+        self._tell(end)
+
+    def _live(self) -> Event:
+        """To the end, whatever that is; only `Started` is told here."""
         try:
             container = self._prepare()
         except PilotError as err:
-            self._tell(NotStarted(err.code, err.diag))
-            return
+            return NotStarted(err.code, err.diag)
         except Exception as err:
             # The machine waits for this thread's word.
             log.exception("preparation failed")
-            self._tell(NotStarted(ErrorCode.INTERNALPILOTPROBLEM, f"{type(err).__name__}: {err}"))
-            return
+            return NotStarted(ErrorCode.INTERNALPILOTPROBLEM, f"{type(err).__name__}: {err}")
         self._tell(Started())
         try:
             result = self._see_through(container)
@@ -178,7 +179,7 @@ class PayloadRun:
             result = PayloadResult(137, ErrorCode.PAYLOADEXECUTIONEXCEPTION, f"{type(err).__name__}: {err}")
         self.succeeded = result.code is ErrorCode.NONE
         self._remove(container)
-        self._tell(Exited(result))
+        return Exited(result)
 
     # --- before -------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class PayloadRun:
         what it will write there.
         """
         if self._job.secrets:
-            write_atomic(self._paths.work / SECRETS_FILE, self._job.secrets, mode=0o600)
+            write_atomic(self._paths.work / SECRETS, self._job.secrets, mode=0o600)
         if payload.kind is not PayloadKind.IMAGE:
             return
         self._make_shared()
@@ -233,7 +234,7 @@ class PayloadRun:
                 with contextlib.suppress(FileExistsError):
                     link.symlink_to(self._paths.shared / name)
         if self._job.secrets:
-            write_atomic(self._paths.shared / SECRETS_FILE, self._job.secrets, mode=0o600)
+            write_atomic(self._paths.shared / SECRETS, self._job.secrets, mode=0o600)
 
     def _make_shared(self) -> None:
         """The shared folder, open to the container's user, who is the image's,

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pilot_core.base.clock import Clock
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.scope import Scope
-from pilot_starter.child import ENDING
+from pilot_starter.child import ENDING, FORWARDED
 
 __all__ = ["Abandoned", "attended"]
 
@@ -39,7 +39,7 @@ def attended(
     limit_s: float = math.inf,
 ) -> T:
     """Do `work` in a thread; ending signals that arrive meanwhile go to
-    `on_signal`.
+    `on_signal`, others stay for whoever is next.
 
     `on_signal` must bring `work` to an end: set its event, shorten its budget.
     A request that is under way cannot be interrupted, so that `work` is
@@ -67,6 +67,7 @@ def attended(
             inbox.put(signal.SIGCHLD)
 
     deadline = clock.monotonic() + limit_s
+    later: list[signal.Signals] = []
     with Scope("starter", join_s=0.2) as scope:
         scope.spawn(name, body)
         while not outcome.over:
@@ -77,6 +78,10 @@ def attended(
             if signum in ENDING:
                 deadline = min(deadline, clock.monotonic() + patience_s)
                 on_signal(signum)
+            elif signum in FORWARDED:
+                later.append(signum)
+    for signum in later:
+        inbox.put(signum)
     if outcome.error is not None:
         raise outcome.error
     return outcome.results[0]

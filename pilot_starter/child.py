@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pilot_core.base.clock import Clock
 from pilot_core.base.inbox import Inbox
-from pilot_core.base.procs import descendants, processes, signal_group, start_ticks
+from pilot_core.base.procs import caught, descendants, processes, signal_group, start_ticks
 
 __all__ = [
     "ENDING",
@@ -36,12 +36,14 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 #: After one of these the pilot has to end, and soon.
-ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU})
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU, signal.SIGHUP})
 #: What is passed on to the pilot.
-FORWARDED = ENDING | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+FORWARDED = ENDING | {signal.SIGUSR1, signal.SIGUSR2}
 
 # A second SIGTERM means that somebody is in a hurry.
 _SECOND_S = 3.5
+# Between two looks whether the pilot listens to what it is asked for.
+_DRAIN_S = 0.3
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -107,7 +109,11 @@ def signals_to(inbox: Inbox[signal.Signals]) -> Iterator[None]:
     def put(signum: int, _frame: object) -> None:
         inbox.put(signal.Signals(signum))
 
-    before = {signum: signal.signal(signum, put) for signum in (*FORWARDED, signal.SIGCHLD)}
+    heard = {*FORWARDED, signal.SIGCHLD}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Who started us with `nohup` wants us to stay.
+        heard.remove(signal.SIGHUP)
+    before = {signum: signal.signal(signum, put) for signum in heard}
     try:
         yield
     finally:
@@ -182,6 +188,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
+    def listens_to(self, signum: signal.Signals) -> bool:
+        """True once it has a handler for that signal."""
+        return caught(self.pid, signum)
+
     def kill_group(self) -> None:
         """SIGKILL to everything in the group."""
         signal_group(self.pid, signal.SIGKILL)
@@ -217,7 +227,7 @@ def supervise(
     """
     asked: signal.Signals | None = None
     deadline: float | None = None
-    killed = False
+    killed = drain = False
     next_tick = clock.monotonic() + tick_s
     while not child.reap():
         now = clock.monotonic()
@@ -228,9 +238,18 @@ def supervise(
         if now >= next_tick:
             tick()
             next_tick = now + tick_s
+        if drain and child.listens_to(signal.SIGUSR2):
+            child.send(signal.SIGUSR2)
+            drain = False
         wake = next_tick if deadline is None or killed else min(next_tick, deadline)
-        signum = inbox.get(wake - clock.monotonic())
+        signum = inbox.get(min(wake - clock.monotonic(), _DRAIN_S if drain else tick_s))
         if signum is None or signum == signal.SIGCHLD:
+            continue
+        if signum == signal.SIGUSR2:
+            # It would kill what does not listen: the wrapper, a pilot that
+            # just begins.
+            log.warning("SIGUSR2 received: passed on as soon as the pilot listens")
+            drain = True
             continue
         log.warning("%s received and passed on to the pilot", signum.name)
         child.send(signum)

@@ -182,7 +182,7 @@ class Closing:
             return
         packed = self._home / self._config.log_name
         # Half of what is left at most: what is packed must be sent.
-        pack(self._config.worker_log, packed, budget=budget.part(budget.left / 2, "packing it"))
+        pack(self._out.file, packed, budget=budget.part(budget.left / 2, "packing it"))
         part = budget.part(self._config.upload_s, "upload of the worker log")
         self._services.upload(packed, part, self._stop)
         log.info("the worker log is at %s", self._config.log_link or self._config.log_name)

@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import select
+import stat
 import threading
 import time
 from collections import deque
@@ -32,6 +33,9 @@ _CHUNK = 65536
 _NAP_MS = 10_000
 # Today's liveness probe kills a pod whose log did not move for 10 minutes.
 _TOUCH_S = 60.0
+# Between two looks whether the name still means our file.
+_LOOK_S = 1.0
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def open_worker_log(wanted: Path, spare: Path) -> tuple[int, Path]:
@@ -45,10 +49,9 @@ def open_worker_log(wanted: Path, spare: Path) -> tuple[int, Path]:
     fd, path
         An open file, locked, and its name.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(wanted, flags, 0o644)
+        fd = os.open(wanted, _FLAGS, 0o644)
     except OSError as err:
         log.warning("worker log %s cannot be written (%s); it is %s instead", wanted, err.strerror, spare)
     else:
@@ -60,7 +63,7 @@ def open_worker_log(wanted: Path, spare: Path) -> tuple[int, Path]:
         else:
             os.ftruncate(fd, 0)
             return fd, wanted
-    fd = os.open(spare, flags, 0o644)
+    fd = os.open(spare, _FLAGS, 0o644)
     os.ftruncate(fd, 0)
     return fd, spare
 
@@ -97,7 +100,14 @@ class WorkerLog:
         self._midline = False
         self._closing = False
         self._full = False
-        self._moved = clock.monotonic()
+        self._moved = self._looked = clock.monotonic()
+
+    @property
+    def file(self) -> Path:
+        """What was written, for readers in this process: also where the name
+        is gone.
+        """
+        return Path(f"/proc/self/fd/{self._fd}")
 
     def say(self, line: bytes) -> None:
         """A line of our own, with its newline."""
@@ -211,6 +221,7 @@ class WorkerLog:
 
     def _write(self, data: bytes) -> None:
         self._moved = self._clock.monotonic()
+        self._follow()
         try:
             _write_all(self._fd, data)
         except OSError as err:
@@ -223,6 +234,31 @@ class WorkerLog:
                 _write_all(self._echo_fd, data)
             except OSError:
                 self._echo_fd = None
+
+    def _follow(self) -> None:
+        """Go on in the file that has our name now, where ours was moved away
+        (logrotate); one that is gone is as good as any.
+        """
+        if self._moved - self._looked < _LOOK_S:
+            return
+        self._looked = self._moved
+        try:
+            now, ours = self.path.lstat(), os.fstat(self._fd)
+            if not stat.S_ISREG(now.st_mode) or os.path.samestat(now, ours):
+                return
+            fd = os.open(self.path, _FLAGS & ~os.O_CREAT)
+        except OSError:
+            return
+        try:
+            # Another worker's may have taken the place.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return
+        # The number stays: readers know it.
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self.say(f"worker log {self.path}: the file was moved away, this is another one\n".encode())
 
     def _touch(self) -> None:
         if self._clock.monotonic() - self._moved < _TOUCH_S:

@@ -8,6 +8,10 @@
 set -u
 set -o pipefail
 
+# It asks the pilot to drain: no reason to die before there is one. A process
+# started while it is ignored ignores it, too, until it sets a handler.
+trap '' USR2
+
 readonly VERSION="20260901-rubin"
 
 log() {
@@ -111,15 +115,23 @@ host_facts() {
     ulimit -a
 }
 
-# Names whose values are nobody's business; a path to a file is shown, the file
-# is not.
+# Shown are values that say where we are and how we were set up. Their names are
+# known, those of secrets have no end (DB_PASS, MYSQL_PWD, SIGNING_KEY). A path to
+# a file is shown, the file is not.
 show_environment() {
     heading "Environment"
     local name value
+    local known='path|user|logname|host|hostname|shlvl|tz|lang|lc_.*|python.*|ld_.*|conda_.*|omp_.*|.*_num_threads'
+    known+='|lsst_.*|rubin_.*|daf_.*|butler_.*|rucio_.*|x509_.*|voms_.*|cric_.*|ssl_.*|s3_endpoint_url|aws_(profile|.*region)'
+    known+='|pilot.*|panda.*|harvester_.*|workerid|computingsite|resourcetype|prodsourcelabel|submit_mode|gtag|logs_.*'
+    known+='|(use_)?realtime_.*|workerlog_.*|google_.*|kubernetes_.*|k8s_.*|pod_.*|container_.*|docker_.*|nvidia_.*|cuda_.*'
+    known+='|apptainer_.*|singularity_.*|slurm.*|_?condor_.*|pbs_.*|lsb_.*|osg_.*|glidein_.*|https?_proxy|no_proxy'
+    # Not even there.
+    local secret='secret|token|jwt|pass|_pwd|credential|key|private|cookie|auth'
     while IFS= read -r name; do
         value=${!name-}
-        if [[ ${name,,} =~ (secret|token|passw|passphrase|pgpass|credential|apikey|api_key|access_key|private|proxycontent|cookie|auth) ]] \
-            && ! [[ $value == /* && -e $value ]]; then
+        if [[ -n $value && ! ($value == /* && -e $value) ]] \
+            && ! [[ ${name,,} =~ ^($known)$ && ! ${name,,} =~ $secret ]]; then
             value="***"
         elif [[ $value =~ -----BEGIN|[Bb]earer\ |eyJ[A-Za-z0-9_-]{8,}\.|://[^/@\ ]*:[^/@\ ]*@ ]]; then
             value="***"
@@ -258,17 +270,38 @@ find_python() {
     log "interpreter: $python, $("$python" --version 2>&1)"
 }
 
+# A job whose end the server does not know, or whose logs are stored nowhere else,
+# is kept for those who will look for it; its secrets are not.
+clean() {
+    local name kept=()
+    for name in "$workdir"/pilot_job_state.{json,unreadable} "$workdir"/PanDA_Pilot-*; do
+        [[ -e $name || -L $name ]] && kept+=("${name##*/}")
+    done
+    if ((${#kept[@]} == 0)); then
+        rm -rf -- "$workdir"
+        return
+    fi
+    find "$workdir" '(' -name panda_secrets.json -o -name x509up_renewed ')' -delete
+    log "WARNING: $workdir is kept for ${kept[*]}"
+}
+
+pass_on() {
+    local name
+    for name; do
+        # shellcheck disable=SC2064 # the name as it is now
+        trap "interrupted=yes; log 'caught SIG$name, passed on to the pilot'; kill -s $name \"\$pilotpid\"" "$name"
+    done
+}
+
 # Only without --exec: the shell stays, and must pass signals on and wait until
 # the pilot has really ended. `wait` comes back early for a trapped signal, with
 # a status that is not the pilot's; asked again, it knows.
 run_and_wait() {
-    local name interrupted=no
-    for name in TERM INT QUIT USR1 USR2 HUP XCPU; do
-        # shellcheck disable=SC2064 # the name as it is now
-        trap "interrupted=yes; log 'caught SIG$name, passed on to the pilot'; kill -s $name \"\$pilotpid\"" "$name"
-    done
+    interrupted=no
+    pass_on TERM INT QUIT USR1 HUP XCPU
     "${command[@]}" </dev/null &
     pilotpid=$!
+    pass_on USR2
     while :; do
         wait "$pilotpid"
         status=$?
@@ -283,7 +316,7 @@ run_and_wait() {
     done
     log "pandaids:${ids:- none}"
     cd -- "$start_dir" || true
-    [[ $cleanup == yes ]] && rm -rf -- "$workdir"
+    [[ $cleanup == yes ]] && clean
     local_script EPILOG "${LSST_LOCAL_EPILOG:-}"
     log "==== wrapper stdout END ===="
     exit "$status"

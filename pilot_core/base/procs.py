@@ -7,6 +7,7 @@ test them. A process that vanishes while it is read is simply not there.
 import contextlib
 import ctypes
 import os
+import re
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ __all__ = [
     "ProcStat",
     "alive",
     "boot_id",
+    "caught",
     "descendants",
     "environment",
     "few_heaps",
@@ -168,6 +170,12 @@ def environment(pid: int, proc: Path = PROC) -> dict[bytes, bytes]:
     """
     pairs = (entry.partition(b"=") for entry in read_bytes(f"{proc}/{pid}/environ").split(b"\0"))
     return {name: value for name, sep, value in pairs if sep}
+
+
+def caught(pid: int, signum: signal.Signals, proc: Path = PROC) -> bool:
+    """True if a process has a handler for that signal (proc(5): SigCgt)."""
+    found = re.search(rb"^SigCgt:\s*(\w+)$", read_bytes(f"{proc}/{pid}/status"), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> signum - 1 & 1)
 
 
 def start_ticks(pid: int, proc: Path = PROC) -> int | None:

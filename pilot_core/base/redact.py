@@ -75,6 +75,13 @@ def _values(document: object) -> Iterator[str]:
         yield str(document)
 
 
+def _spellings(value: str) -> tuple[str, ...]:
+    """A value as it is, and as it stands in the two usual forms of JSON: most
+    have only one.
+    """
+    return value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+
+
 class Redactor:
     """Masks known secret values and things that look like secrets.
 
@@ -88,9 +95,8 @@ class Redactor:
 
     def add(self, *values: str) -> None:
         """Mask these values from now on; short ones are passed over."""
-        fresh = {
-            part.strip() for v in values for part in (v, *v.splitlines()) if len(part.strip()) >= _SHORTEST
-        }
+        parts = {part.strip() for v in values for part in (v, *v.splitlines())}
+        fresh = {spelt for part in parts if len(part) >= _SHORTEST for spelt in _spellings(part)}
         # Longest first, so that a value that contains another one goes whole.
         self._values = tuple(sorted(fresh.union(self._values), key=len, reverse=True))
 

@@ -6,13 +6,15 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from pilot_core.base.files import safe_join
 from pilot_core.model.payload import JobPaths
 
-__all__ = ["ERROR_REPORT", "SECRETS", "log_files"]
+__all__ = ["ERROR_REPORT", "SECRETS", "forget_secrets", "log_files"]
 
 log = logging.getLogger(__name__)
 
-#: The job's user secrets in the work directory, mode 0600; no log, no bundle.
+#: The job's user secrets in its folders, mode 0600; no log, no bundle. pilot3's
+#: name, which payload scripts open.
 SECRETS = "panda_secrets.json"
 
 #: The payload's own word on its failure: `{"error_code": int, "error_diag":
@@ -26,6 +28,17 @@ _STEMS = ("pilotlog", "payload", "memory_monitor")
 _MOST = 100
 
 
+def forget_secrets(paths: JobPaths) -> None:
+    """Remove the secrets once no payload reads them: folders whose logs could
+    not be stored stay on the node.
+    """
+    for folder in (paths.work, paths.shared):
+        try:
+            (folder / SECRETS).unlink(missing_ok=True)
+        except OSError as err:
+            log.warning("the job's secrets stay in %s: %s", folder, err.strerror)
+
+
 def log_files(paths: JobPaths) -> Sequence[Path]:
     """`pilotlog*.*`, `payload*.*` and `memory_monitor*.*` of the work
     directory.
@@ -35,8 +48,11 @@ def log_files(paths: JobPaths) -> Sequence[Path]:
     a payload could link to a file that the pilot may read and nobody else.
     """
     roots = tuple(os.path.realpath(folder) + os.sep for folder in (paths.work, paths.shared))
-    found = []
-    for name in sorted(_names(paths.work), key=_rank):
+    found, names = [], _names(paths.work)
+    unfit = [name for name in names if not _fit(name)]
+    if unfit:
+        log.warning("%d files are not kept as logs for their names, such as %r", len(unfit), unfit[0])
+    for name in sorted(set(names).difference(unfit), key=_rank):
         path = paths.work / name
         if _inside(path, roots):
             found.append(path)
@@ -53,6 +69,18 @@ def _names(folder: Path) -> list[str]:
     except OSError:
         return []
     return [name for name in names if "." in name and name.startswith(_STEMS)]
+
+
+def _fit(name: str) -> bool:
+    """False for a name that no URL can hold: the storage would refuse it, and a
+    payload that went well would fail for it.
+    """
+    try:
+        safe_join(Path(), name)
+        name.encode()  # bytes that are no UTF-8 come as surrogates
+    except ValueError:
+        return False
+    return True
 
 
 def _rank(name: str) -> tuple[int, bool, str]:

@@ -6,9 +6,11 @@ announce a shutdown in a file of the HEPiX machine features.
 
 import http.client
 import math
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock, SystemClock
 
@@ -57,18 +59,23 @@ class PreemptionNotice:
         between, and nothing is imported for it.
         """
         budget = Budget(self._clock, self._timeout_s, "notice of preemption")
+        never = threading.Event()
+        try:
+            # The socket's own timeout starts again with each byte.
+            return attended(self._ask, name="preemption", budget=budget, clock=self._clock, stop=never)
+        except (OSError, http.client.HTTPException, BudgetSpent):
+            return None
+
+    def _ask(self) -> bool | None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         try:
             connection.request("GET", self._path, headers={_FLAVOR: "Google"})
-            connection.sock.settimeout(budget.timeout(self._timeout_s))
             answer = connection.getresponse()
             # Some other server may answer on that address; only GCE's sends
             # this back.
             if answer.status != 200 or answer.getheader(_FLAVOR) != "Google":
                 return None
             return parse_preempted(answer.read(16))
-        except (OSError, http.client.HTTPException, BudgetSpent):
-            return None
         finally:
             connection.close()
 

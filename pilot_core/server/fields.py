@@ -113,9 +113,8 @@ UPDATE: tuple[Field, ...] = (
     # A whole number in v1, where the server refuses a float.
     Field("usage.cores", "mean_core_count", "meanCoreCount", Kind.INT, _INT4, "cores",
           When.UNDERWAY, get=_positive("usage.cores"), legacy_kind=Kind.FLOAT),
-    # To the nearest second: cutting off would cost each job half a second.
     Field("usage.cpu_s", "cpu_consumption_time", "cpuConsumptionTime", Kind.INT, 10**9, "s",
-          When.UNDERWAY, get=lambda r: round(r.usage.cpu_s) if r.usage.cpu_s > 0 else None),
+          When.UNDERWAY, get=_positive("usage.cpu_s")),
     # The server multiplies by it; pilot3 always sends 1.
     Field("1 where CPU time is sent", "cpu_conversion_factor", "cpuConversionFactor", Kind.FLOAT, 99_999,
           when=When.UNDERWAY, get=lambda r: 1.0 if 0 < r.usage.cpu_s <= 10**9 else None),

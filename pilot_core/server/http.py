@@ -7,6 +7,7 @@ import math
 import platform
 import re
 import ssl
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -116,6 +117,7 @@ class Http:
 
         from pilot_core.server.session import limited
 
+        handled = sys.exc_info()[1]
         headers = {"Accept": "application/json", "User-Agent": _USER_AGENT, **self._auth.headers()}
         line = self._line()
         part = budget.part(self._config.connect_s + read_s, "HTTP request")
@@ -149,6 +151,7 @@ class Http:
                     )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
             line.session.close()
+            _part(err, handled)
             failure = self._failure(err, request)
             # The library's own words hold the URL, and with it a query's
             # secrets.
@@ -234,7 +237,7 @@ class Http:
                 capath=None if config.ca_path is None else str(config.ca_path),
             )
         except (OSError, ssl.SSLError) as err:
-            raise NotAuthorised(f"CA certificates {self._ca()}: {_reason(err)}") from err
+            raise NotAuthorised(f"CA certificates {self._ca()}: {_words(err)}") from err
         # Python 3.13 is stricter than grid CAs, many of which lack an
         # extension.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -243,7 +246,7 @@ class Http:
                 # A key with a passphrase is an error, not a question.
                 context.load_cert_chain(proxy, password="")
             except (OSError, ssl.SSLError) as err:
-                raise NotAuthorised(f"X.509 proxy {proxy}: {_reason(err)}") from err
+                raise NotAuthorised(f"X.509 proxy {proxy}: {_words(err)}") from err
         return context
 
     def _ca(self) -> str:
@@ -301,6 +304,15 @@ def _chain(err: BaseException) -> list[BaseException]:
     return found
 
 
+def _part(err: BaseException, handled: BaseException | None) -> None:
+    """End the chain of an error before what our caller was handling: that has
+    nothing to do with the request.
+    """
+    for step in _chain(err):
+        if step.__context__ is handled:
+            step.__context__ = None
+
+
 def _no_connection(err: BaseException) -> bool:
     """True if the failure came before a connection stood."""
     names = {type(step).__name__ for step in _chain(err)}
@@ -309,7 +321,10 @@ def _no_connection(err: BaseException) -> bool:
 
 def _reason(err: BaseException) -> str:
     """What happened, without the library's wrapping and without the URL."""
-    root = _chain(err)[-1]
+    return _words(_chain(err)[-1])
+
+
+def _words(root: BaseException) -> str:
     if isinstance(root, TimeoutError):
         return "timed out"
     if isinstance(root, OSError) and root.strerror:

@@ -13,7 +13,7 @@ import pytest
 
 from container.contract import KILL_S, Container, Engine
 from container.docker_engine import DockerEngine
-from container.errors import EngineUnavailable, ImageError, ImageNotFound, StartError
+from container.errors import EngineError, EngineUnavailable, ImageError, ImageNotFound, StartError
 from container.kube_api import Cluster
 from container.kube_engine import KubeEngine
 from container.process_engine import ProcessEngine
@@ -302,7 +302,10 @@ def test_an_image_that_cannot_be_had_is_an_error(bench: Bench) -> None:
     assert not bench.engine.leftovers(bench.labels)
 
 
-CALLS = ("check", "ensure_image", "start", "wait", "stop", "remove", "leftovers", "remove_leftover", "close")
+CALLS = (
+    *("check", "ensure_image", "start", "wait", "processes", "backtrace", "stop", "remove"),
+    *("leftovers", "remove_leftover", "close"),
+)
 
 
 @pytest.mark.parametrize("failing", CALLS)
@@ -323,6 +326,8 @@ def test_the_fake_fails_any_call(failing: str, tmp_path: Path) -> None:
         ),
         "start": lambda: engine.start(bench.spec(EXIT_0)),
         "wait": lambda: container.wait(0),
+        "processes": container.processes,
+        "backtrace": lambda: container.backtrace(None),
         "stop": lambda: container.stop(0),
         "remove": container.remove,
         "leftovers": lambda: engine.leftovers({}),
@@ -332,6 +337,9 @@ def test_the_fake_fails_any_call(failing: str, tmp_path: Path) -> None:
     assert set(calls) == set(CALLS)
     with pytest.raises(EngineUnavailable, match="failed as told"):
         calls.pop(failing)()
+    if "backtrace" in calls:
+        with pytest.raises(EngineError, match="gdb"):
+            calls.pop("backtrace")()
     for call in calls.values():
         call()
 

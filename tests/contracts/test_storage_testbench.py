@@ -14,6 +14,7 @@ Runs where STORAGE_TESTBENCH names its URL:
 import json
 import os
 import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,13 @@ def faulty(url: str, method: str, *faults: str) -> GcsTool:
     return tool
 
 
+def new_target() -> str:
+    """A name that no earlier run has used: the testbench keeps objects, and an
+    upload that it stalled in two generations at once.
+    """
+    return f"gs://{gcs.BUCKET}/{uuid.uuid4().hex}/payload.stderr"
+
+
 def budget(seconds: float = 40.0) -> Budget:
     return Budget(CLOCK, seconds, "transfer")
 
@@ -77,7 +85,7 @@ INSERT = [
 def test_an_upload_survives(testbench: str, tmp_path: Path, faults: tuple[str, ...], size: int) -> None:
     source = tmp_path / "payload.stderr"
     source.write_bytes(os.urandom(size))
-    target = f"gs://{gcs.BUCKET}/{tmp_path.name}/payload.stderr"
+    target = new_target()
     stored = faulty(testbench, "storage.objects.insert", *faults).put(source, target, budget=budget())
     assert stored.size == size
     GcsTool(clock=CLOCK, endpoint=testbench).get(target, tmp_path / "back", budget=budget())
@@ -96,7 +104,7 @@ DOWNLOAD = [
 def test_a_download_survives(testbench: str, tmp_path: Path, fault: str) -> None:
     source = tmp_path / "payload.stderr"
     source.write_bytes(os.urandom(LARGE))
-    target = f"gs://{gcs.BUCKET}/{tmp_path.name}/payload.stderr"
+    target = new_target()
     GcsTool(clock=CLOCK, endpoint=testbench).put(source, target, budget=budget())
     faulty(testbench, "storage.objects.get", fault).get(target, tmp_path / "back", budget=budget())
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
@@ -107,7 +115,7 @@ def test_a_refusal_is_final(testbench: str, tmp_path: Path) -> None:
     source.write_bytes(b"x")
     tool = faulty(testbench, "storage.objects.insert", "return-403")
     with pytest.raises(StorageError) as caught:
-        tool.put(source, f"gs://{gcs.BUCKET}/{tmp_path.name}/x", budget=budget())
+        tool.put(source, new_target(), budget=budget())
     assert caught.value.code is ErrorCode.STAGEOUTAUTHENTICATIONFAILURE
 
 

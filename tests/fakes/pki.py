@@ -17,13 +17,14 @@ __all__ = ["Pki", "make_pki"]
 
 @dataclass(frozen=True)
 class Pki:
-    """A CA, a server's certificate for 127.0.0.1 and for Google's hosts, a
-    pilot's and a user's proxy; and the pilot's proxies of tomorrow and of
-    yesterday.
+    """A CA, a server's certificate for 127.0.0.1 and for Google's hosts, and
+    one that is over; a pilot's and a user's proxy; and the pilot's proxies of
+    tomorrow and of yesterday.
     """
 
     ca: Path
     tls: TlsFiles
+    tls_over: TlsFiles
     proxy: Path
     stranger: Path
     fresh: Path
@@ -96,12 +97,13 @@ def make_pki(folder: Path) -> Pki:
     issuer = (ca.subject, ca_key)
     paths = {
         name: folder / f"{name}.pem"
-        for name in ("ca", "cert", "key", "proxy", "stranger", "fresh", "expired")
+        for name in ("ca", "cert", "key", "cert_over", "key_over", "proxy", "stranger", "fresh", "expired")
     }
     paths["ca"].write_bytes(_pem(ca, ca_key)[0])
-    cert, key = _pem(*_certificate("127.0.0.1", issuer, server=True))
-    paths["cert"].write_bytes(cert)
-    paths["key"].write_bytes(key)
+    for over, hours in (("", 12.0), ("_over", -0.5)):
+        cert, key = _pem(*_certificate("127.0.0.1", issuer, server=True, hours=hours))
+        paths[f"cert{over}"].write_bytes(cert)
+        paths[f"key{over}"].write_bytes(key)
     paths["proxy"].write_bytes(_proxy(*_certificate("Robot Pilot", issuer)))
     paths["stranger"].write_bytes(_proxy(*_certificate("Plain User", issuer)))
     paths["fresh"].write_bytes(_proxy(*_certificate("Robot Pilot", issuer, hours=96.0)))
@@ -109,6 +111,7 @@ def make_pki(folder: Path) -> Pki:
     return Pki(
         ca=paths["ca"],
         tls=TlsFiles(paths["cert"], paths["key"], paths["ca"]),
+        tls_over=TlsFiles(paths["cert_over"], paths["key_over"], paths["ca"]),
         proxy=paths["proxy"],
         stranger=paths["stranger"],
         fresh=paths["fresh"],

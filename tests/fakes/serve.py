@@ -78,6 +78,17 @@ class Served:
         self._server.server_close()
         self._thread.join(5)
 
+    def over_tls(self, certificate: Path, key: Path) -> Self:
+        """The same behind a certificate; before it serves."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        # The handshake in the connection's thread: a client may hang up in
+        # it.
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        return self
+
     @property
     def port(self) -> int:
         """Where it listens."""
@@ -110,13 +121,10 @@ def http_server(
     bound = type("Handler", (handler,), {"state": state})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), bound)
     server.daemon_threads = True
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        # The handshake in the connection's thread: a client may hang up in
-        # it.
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    with Served(server) as served:
+    served = Served(server)
+    if certificate is not None and key is not None:
+        served.over_tls(certificate, key)
+    with served:
         state.url = served.url if certificate is None else served.url.replace("http:", "https:")
         try:
             yield

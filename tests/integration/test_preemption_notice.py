@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pilot_core.monitor.shutdown import PreemptionNotice
+from tests.fakes.drip import DRIPS, dripping
 from tests.fakes.patience import stated
 
 
@@ -65,4 +66,12 @@ def test_a_server_that_never_answers_costs_the_timeout() -> None:
         started = time.monotonic()
         notice = PreemptionNotice(f"http://127.0.0.1:{silent.getsockname()[1]}/x", timeout_s=0.2)
         assert notice.preempted() is None
+        assert time.monotonic() - started < stated(2.0)
+
+
+@pytest.mark.parametrize("begin", ["status", "header"])
+def test_a_server_that_dribbles_costs_no_more(begin: str) -> None:
+    with dripping(DRIPS[begin], every_s=0.05) as url:
+        started = time.monotonic()
+        assert PreemptionNotice(f"{url}/x", timeout_s=0.2).preempted() is None
         assert time.monotonic() - started < stated(2.0)

@@ -206,6 +206,17 @@ def test_nobody_listens() -> None:
         acquire(server)
 
 
+def test_what_the_caller_was_handling_is_not_the_reason(panda: LocalPanda) -> None:
+    panda.faults.add(Fault("*", FaultKind.RESET, count=100))
+    with client(panda.url) as server:
+        try:
+            raise socket.gaierror("a name of another request")
+        except OSError:
+            with pytest.raises(ServerUnreachable, match="closed|reset|aborted") as caught:
+                acquire(server)
+    assert not isinstance(caught.value, http.NotSent)
+
+
 def test_a_name_nobody_knows() -> None:
     with client("http://nothing.invalid:25080") as server, pytest.raises(http.NotSent, match="no connection"):
         acquire(server)

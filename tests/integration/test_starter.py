@@ -93,7 +93,7 @@ def test_sigterm_reaches_the_pilot_and_ends_with_143(starter: Starter) -> None:
     assert b"SIGTERM received and passed on" in starter.log.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT", "SIGXCPU"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT", "SIGXCPU", "SIGHUP"])
 def test_other_ending_signals_are_passed_on(starter: Starter, name: str) -> None:
     signum = signal.Signals[name]
     starter.start(FAKE_RUN_S="60")
@@ -103,16 +103,45 @@ def test_other_ending_signals_are_passed_on(starter: Starter, name: str) -> None
     assert starter.end() == 128 + signum
 
 
-def test_usr1_usr2_and_hup_are_passed_on_and_nobody_is_killed(starter: Starter) -> None:
+def test_usr1_and_usr2_are_passed_on_and_nobody_is_killed(starter: Starter) -> None:
     starter.start(FAKE_RUN_S="60", PILOT_GRACE_SECONDS="3")
     wait_for(lambda: starter.notes("up"))
     assert starter.process is not None
-    for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
         starter.process.send_signal(signum)
         wait_for(partial(seen, starter, signum.name))
     assert starter.process.poll() is None
     starter.process.send_signal(signal.SIGTERM)
     assert starter.end() == 143
+
+
+def test_drain_waits_for_the_pilot(starter: Starter) -> None:
+    prolog = starter.tmp / "prolog"
+    prolog.write_text("touch here; until [[ -e go ]]; do sleep 0.1; done\n")
+    starter.start(FAKE_RUN_S="60", LSST_LOCAL_PROLOG=str(prolog))
+    wait_for((starter.home / "here").exists)
+    assert starter.process is not None
+    starter.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: b"SIGUSR2 received" in starter.log.read_bytes())
+    assert not starter.notes("up")
+    (starter.home / "go").touch()
+    wait_for(partial(seen, starter, "SIGUSR2"))
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 143
+
+
+def test_who_is_started_with_nohup_stays(starter: Starter) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        starter.start(FAKE_RUN_S="60")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: starter.notes("up"))
+    assert starter.process is not None
+    starter.process.send_signal(signal.SIGHUP)
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 143
+    assert starter.notes("signal") == ["SIGTERM"]
 
 
 def test_pilot_that_ignores_sigterm_is_killed_in_time(starter: Starter) -> None:

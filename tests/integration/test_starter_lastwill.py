@@ -162,6 +162,25 @@ def test_worker_log_is_uploaded_where_harvester_links_it(starter: Starter, web: 
     assert env["GTAG"] == "http://reader/cache/harv_12_gz.out"
 
 
+def test_worker_log_that_was_deleted_is_uploaded(starter: Starter, web: Web) -> None:
+    starter.start(
+        FAKE_RUN_S="60",
+        HARVESTER_ID="harv",
+        workerID="12",
+        logs_frontend_w=f"{web.url}/server/panda",
+        logs_frontend_r="http://reader/cache",
+    )
+    wait_for(lambda: starter.notes("up"))
+    starter.log.unlink()
+    assert starter.process is not None
+    starter.process.send_signal(signal.SIGTERM)
+    assert starter.end() == 143
+    ((_, body),) = [post for post in web.posts if post[0] == UPLOAD]
+    text = gzip.decompress(body[body.index(b"\x1f\x8b") : body.rindex(b"\r\n--")])
+    assert b"starter pid" in text
+    assert b"SIGTERM received" in text
+
+
 def test_worker_log_is_shipped_from_first_line_to_last(starter: Starter) -> None:
     records = starter.tmp / "records.jsonl"
     said = starter.tmp / "said"

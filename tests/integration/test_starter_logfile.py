@@ -124,6 +124,26 @@ def test_silent_log_is_touched_while_the_pilot_is_well(tmp_path: Path) -> None:
             assert wait(lambda: path.stat().st_mtime > 1, 1.0) == well  # noqa: B023 - called at once
 
 
+def test_log_that_is_moved_away_goes_on_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    clock = LeapingClock()
+    with running(path, clock=clock) as log:
+        log.say(b"one\n")
+        assert log.settle(5.0)
+        path.rename(tmp_path / "log.1")
+        clock.ahead += 10.0
+        log.say(b"two\n")
+        assert log.settle(5.0)
+        assert log.file.read_bytes() == b"one\ntwo\n"
+        path.touch()
+        clock.ahead += 10.0
+        log.say(b"three\n")
+        assert log.settle(5.0)
+        assert wait(lambda: path.read_bytes().startswith(b"three\n"))
+    assert (tmp_path / "log.1").read_bytes() == b"one\ntwo\n"
+    assert b"the file was moved away" in path.read_bytes()
+
+
 def test_log_of_another_worker_is_not_taken(tmp_path: Path) -> None:
     wanted, spare = tmp_path / "log", tmp_path / "spare"
     first, path = open_worker_log(wanted, spare)

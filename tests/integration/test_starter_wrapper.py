@@ -222,7 +222,7 @@ def test_environment_is_shown_without_secrets(env: dict[str, str], tmp_path: Pat
         OIDC_AUTH_TOKEN="eyJhbGciOi",
         X509_USER_PROXY=str(proxy),
         GOOGLE_APPLICATION_CREDENTIALS=str(proxy),
-        MULTI="one\ntwo",
+        PANDA_MULTI="one\ntwo",
         DB_URL="postgres://me:geheim@db/x",
     )
     _, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local")
@@ -231,7 +231,47 @@ def test_environment_is_shown_without_secrets(env: dict[str, str], tmp_path: Pat
     assert "geheim" not in out
     assert f"X509_USER_PROXY={proxy}" in out
     assert f"GOOGLE_APPLICATION_CREDENTIALS={proxy}" in out
-    assert "MULTI=one\\ntwo" in out
+    assert "PANDA_MULTI=one\\ntwo" in out
+
+
+def test_only_known_settings_are_shown(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "pilot3").mkdir()
+    shutil.copy(FAKE_PILOT, tmp_path / "pilot3/pilot.py")
+    hidden = (
+        "DB_PASS",
+        "MYSQL_PWD",
+        "SIGNING_KEY",
+        "RUCIO_PASSWORD",
+        "PANDA_AUTH_TOKEN",
+        "PINCODE",
+        "PATH_X",
+    )
+    env.update(dict.fromkeys(hidden, "hunter22"), LSST_RUN="1", _CONDOR_SLOT="slot1", EMPTY="")
+    _, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local")
+    assert "hunter22" not in out
+    for line in (*(f"{name}=***" for name in hidden), "LSST_RUN=1", "_CONDOR_SLOT=slot1", "EMPTY="):
+        assert f"\n{line}\n" in out
+
+
+@pytest.mark.parametrize("owed", ["pilot_job_state.json", "pilot_job_state.unreadable", "PanDA_Pilot-1"])
+def test_what_is_owed_outlives_the_wrapper(env: dict[str, str], tmp_path: Path, owed: str) -> None:
+    code = f"import os\nos.mkdir({owed!r})\nopen({owed!r} + '/panda_secrets.json', 'w').close()\n"
+    make_tarball(tmp_path / "t.gz", files={"pilot3/pilot.py": code.encode()})
+    _, out = run(env, tmp_path, "-q", "Q", "--piloturl", f"file://{tmp_path}/t.gz")
+    (home,) = tmp_path.glob("panda_*")
+    assert f"{home} is kept for {owed}\n" in out
+    assert list((home / owed).iterdir()) == []
+
+
+def test_drain_before_the_pilot_listens_kills_nobody(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "pilot3").mkdir()
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGUSR2)\nprint('still here')\n"
+    (tmp_path / "pilot3/pilot.py").write_text(code)
+    (tmp_path / "prolog").write_text("kill -s USR2 $$\n")
+    env["LSST_LOCAL_PROLOG"] = str(tmp_path / "prolog")
+    for options in ([], ["--exec"]):
+        code, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local", *options)
+        assert (code, "still here" in out) == (0, True), out
 
 
 def test_queue_data_for_this_queue_only(env: dict[str, str], tmp_path: Path, web: Web) -> None:

@@ -185,6 +185,18 @@ def test_silent_and_idle_is_looping() -> None:
     assert "0.001 cores" in verdict.diag
 
 
+@pytest.mark.parametrize("step_s", [-10_800.0, 10_800.0])
+def test_a_clock_that_is_set_makes_no_payload_silent(step_s: float) -> None:
+    """The payload writes each minute; the last look at its files is older."""
+    looks = []
+    for n in range(0, 20_000, 30):
+        written = n // 60 * 60 - 30
+        newest = max(written + (step_s if written > 9_000 else 0.0), min(written, 9_000))
+        sample = at(n, newest_mtime=1_000_000.0 + newest, cpu_s=n * 0.01)
+        looks.append(replace(sample, time=sample.time + (step_s if n > 9_000 else 0.0)))
+    assert not any(judged(Limits(looping_s=7_200.0), *looks))
+
+
 def test_silent_and_busy_is_not_looping() -> None:
     assert not any(judged(Limits(looping_s=7_200.0), *looping_samples(0.9, mtime=1_000_000.0)))
 

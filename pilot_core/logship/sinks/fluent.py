@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pilot_core.logship import jsontext
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
+from pilot_core.logship.sinks.http import failed
 from pilot_core.logship.sinks.line import Line
 from pilot_core.logship.sinks.msgpack import event_time, pack, unpack
 from pilot_core.logship.target import Target
@@ -58,7 +59,7 @@ class FluentSink:
             answer = self._line.talk(forward, timeout_s=timeout_s)
         except (OSError, ValueError) as err:
             self._line.close()
-            return Outcome(OutcomeKind.RETRY, detail=f"{type(err).__name__}: {err}")
+            return failed(err)
         if not isinstance(answer, dict) or answer.get("ack") != chunk:
             self._line.close()
             return Outcome(OutcomeKind.RETRY, detail=f"an answer to something else: {answer!r:.100}")

@@ -22,7 +22,7 @@ from pilot_core.logship.sinks.google_access import (
     AnonymousAccess,
     LibraryAccess,
 )
-from pilot_core.logship.sinks.http import HttpPost, Reply, kind_of
+from pilot_core.logship.sinks.http import HttpPost, Reply, failed, kind_of
 from pilot_core.logship.target import Target
 
 __all__ = ["GoogleSink"]
@@ -114,7 +114,7 @@ class GoogleSink:
         except AccessLater as err:
             return Outcome(OutcomeKind.RETRY, detail=str(err))
         except (OSError, http.client.HTTPException) as err:
-            return Outcome(OutcomeKind.RETRY, detail=f"{type(err).__name__}: {err}")
+            return failed(err)
         return self._after(reply, outcome)
 
     def close(self) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from pilot_core.logship.contract import OutcomeKind
+from pilot_core.logship.contract import Outcome, OutcomeKind
 
-__all__ = ["HttpPost", "Reply", "kind_of"]
+__all__ = ["HttpPost", "Reply", "failed", "kind_of"]
 
 # Load balancers drop idle connections after a minute or more: renewed before.
 _IDLE_S = 45.0
@@ -48,6 +48,17 @@ def kind_of(status: int) -> OutcomeKind:
         return OutcomeKind.DENIED
     # Anything else may pass: a proxy's page, a redirect, an outage.
     return OutcomeKind.RETRY
+
+
+def failed(err: Exception) -> Outcome:
+    """What it means that there was no whole answer.
+
+    An address that cannot be reached may be there again soon; with a
+    certificate that is not to be trusted somebody has to act.
+    """
+    distrust = isinstance(err, ssl.SSLCertVerificationError)
+    kind = OutcomeKind.DENIED if distrust else OutcomeKind.RETRY
+    return Outcome(kind, detail=f"{type(err).__name__}: {err}")
 
 
 class HttpPost:

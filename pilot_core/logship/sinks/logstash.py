@@ -11,7 +11,7 @@ import http.client
 from collections.abc import Mapping, Sequence
 
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
-from pilot_core.logship.sinks.http import HttpPost, kind_of
+from pilot_core.logship.sinks.http import HttpPost, failed, kind_of
 from pilot_core.logship.sinks.line import Line
 from pilot_core.logship.target import Target
 
@@ -58,7 +58,7 @@ class LogstashSink:
             body = b"[" + b",".join(documents) + b"]"
             reply = self._http.post("/", body, self._headers, timeout_s=timeout_s)
         except (OSError, http.client.HTTPException) as err:
-            return Outcome(OutcomeKind.RETRY, detail=f"{type(err).__name__}: {err}")
+            return failed(err)
         kind = kind_of(reply.status)
         if kind is OutcomeKind.DELIVERED:
             return Outcome(kind)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
-from pilot_core.logship.sinks.http import HttpPost, kind_of
+from pilot_core.logship.sinks.http import HttpPost, failed, kind_of
 from pilot_core.logship.target import Target
 
 __all__ = ["LokiSink"]
@@ -51,7 +51,7 @@ class LokiSink:
                 _PUSH, self._body(entries), {"Content-Type": "application/json"}, timeout_s=timeout_s
             )
         except (OSError, http.client.HTTPException) as err:
-            return Outcome(OutcomeKind.RETRY, detail=f"{type(err).__name__}: {err}")
+            return failed(err)
         kind = kind_of(reply.status)
         if kind is OutcomeKind.DELIVERED:
             return Outcome(kind)

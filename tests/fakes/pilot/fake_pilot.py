@@ -33,7 +33,7 @@ def note(**what: object) -> None:
 def on_signal(signum: int, _frame: object) -> None:
     note(signal=signal.Signals(signum).name)
     how = os.environ.get("FAKE_ON_TERM", "exit")
-    if signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP) or how == "ignore":
+    if signum in (signal.SIGUSR1, signal.SIGUSR2) or how == "ignore":
         return
     if how == "exit":
         os._exit(128 + signum)

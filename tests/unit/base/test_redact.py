@@ -35,6 +35,20 @@ def test_a_value_alone_is_masked() -> None:
     assert redactor.text("the token is hunter2-hunter2.") == "the token is ***."
 
 
+@pytest.mark.parametrize("secret", ['pa"ss\\word', "geheim\u00f6123", "line one\nline two", "tab\there"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_value_in_json_is_masked(secret: str, ascii_only: bool) -> None:
+    redactor = Redactor([secret])
+    shown = json.dumps({"argument": f"pw={secret};"}, ensure_ascii=ascii_only)
+    assert redactor.suspects(shown)
+    assert json.loads(redactor.text(shown)) == {"argument": "pw=***;"}
+    assert redactor.text(f"pw={secret};") == "pw=***;"
+
+
+def test_a_plain_value_is_looked_for_once() -> None:
+    assert Redactor(["hunter2-hunter2"]).known == 1
+
+
 @pytest.mark.parametrize(
     "piece",
     ["eyJ", "eyJaaaaaaaa-", "eyJaaaaaaaa.", "bearer ", "bearer" + " " * 90, "-----BEGIN A", "sig=", "AKIA "],

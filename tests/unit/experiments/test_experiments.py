@@ -246,6 +246,14 @@ def test_nothing_but_the_jobs_own_files_is_kept(paths: JobPaths) -> None:
     assert RUBIN.log_files(paths) == []
 
 
+def test_a_name_that_no_storage_takes_is_no_log(paths: JobPaths, caplog: pytest.LogCaptureFixture) -> None:
+    (paths.work / "payload.txt").touch()
+    for name in (b"payload\xff.txt", b"payload.a\nb.txt"):
+        (Path(os.fsdecode(os.fsencode(paths.work) + b"/" + name))).touch()
+    assert [path.name for path in RUBIN.log_files(paths)] == ["payload.txt"]
+    assert len(caplog.records) == 1
+
+
 def test_a_job_without_a_directory_has_no_logs() -> None:
     assert list(RUBIN.log_files(PATHS)) == []
 

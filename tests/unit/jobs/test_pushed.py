@@ -1,8 +1,8 @@
 """Pushed jobs: every format, waiting, and never twice."""
 
 import json
-import resource
 import os
+import resource
 import threading
 from pathlib import Path
 from urllib.parse import quote, urlencode

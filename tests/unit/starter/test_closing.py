@@ -79,6 +79,7 @@ def ended(folder: Path, hurry_s: float, **owner: object) -> list[str]:
     ledger.path.write_text(json.dumps(document))
     log = home / "wrapper-wid.log"
     log.write_text("a line\n")
+    slow.file = log
     closing = Closing(
         StarterConfig(queue="Q", site="Q", tmp_dir=home, worker_log=log, log_name="log.gz"),
         home=home,
@@ -118,7 +119,11 @@ def test_what_does_not_fit_is_left_out_from_the_end(tmp_path: Path, caplog: pyte
 
 @pytest.mark.parametrize(
     "owner",
-    [{"pid_ticks": start_ticks(os.getpid())}, {"host": "elsewhere"}, {"host": "elsewhere", "boot": "another"}],
+    [
+        {"pid_ticks": start_ticks(os.getpid())},
+        {"host": "elsewhere"},
+        {"host": "elsewhere", "boot": "another"},
+    ],
     ids=["running here", "another host", "another boot of another host"],
 )
 def test_a_job_of_somebody_who_may_be_running_is_left_alone(
