@@ -202,8 +202,9 @@ class Agent:
                 )
             self._attendant.draining |= outcome.drain
         log.info("no further job: %s", reason)
-        # Harvester soon sends a pilot in our place, which asks at once.
-        self._attendant.wait("breather", self._breathe, asking=True)
+        if source.renewable:
+            # Harvester soon sends a pilot in our place, which asks at once.
+            self._attendant.wait("breather", self._breathe, asking=True)
         return ErrorCode.NONE
 
     # --- before the first job -----------------------------------------------

@@ -36,7 +36,7 @@ from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
 from pilot_core.workfolder import WorkFolder
-from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult, deliver_at_last
+from pilot_core.wrapup import HANGING, SHARE, Wrapper, WrapUpResult, deliver_at_last
 
 if TYPE_CHECKING:
     from pilot_core.logship.shipper import LogShipper
@@ -142,6 +142,8 @@ class JobRun:
         self._delivering = False
         self._waited_s = 0.0
         self._hasten = threading.Event()
+        # What a final report under way may take; `_deliver` makes another.
+        self._patient = whole.part(CENTURY_S, "final report")
         self._debug_command = (job.debug_command or "debug") if job.debug else ""
         self._heartbeat.debug(job.debug)
         self._actions: dict[type, Callable[[Scope, object], None]] = {
@@ -329,6 +331,7 @@ class JobRun:
         # The final report needs its part, without the waits between attempts.
         self._steps.shorten(action.seconds * SHARE)
         self._hasten.set()
+        self._patient.shorten(action.seconds * HANGING)
 
     def _wrap_up(self, scope: Scope, _: object) -> None:
         if self._shipper is not None and self._watch is None:
@@ -366,13 +369,16 @@ class JobRun:
         if report.code:
             loglines.add_error_codes(report.code, report.diag)
         self._hasten = threading.Event()
-        scope.spawn("final", self._insist, report, self._hasten)
-
-    def _insist(self, report: JobReport, hasten: threading.Event) -> None:
         budget = self._whole.part(self._config.wrapup.final_s, "final report")
+        self._patient = budget.part(budget.left, budget.name)
+        scope.spawn("final", self._insist, report, self._patient, budget, self._hasten)
+
+    def _insist(self, report: JobReport, patient: Budget, budget: Budget, hasten: threading.Event) -> None:
         event: Event
         try:
-            self._waited_s = deliver_at_last(self._tools.server, report, budget=budget, hasten=hasten)
+            self._waited_s = deliver_at_last(
+                self._tools.server, report, patient=patient, budget=budget, hasten=hasten
+            )
         except (PilotError, BudgetSpent) as err:
             log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
             event = events.Undelivered(str(err))

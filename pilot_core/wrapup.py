@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pilot_core.logship.contract import ShipCounts
     from pilot_core.logship.shipper import LogShipper
 
-__all__ = ["SHARE", "WrapUpResult", "Wrapper", "breather_s", "deliver", "deliver_at_last"]
+__all__ = ["HANGING", "SHARE", "WrapUpResult", "Wrapper", "breather_s", "deliver", "deliver_at_last"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ LONGEST_BREATHER_S = 1_800.0
 #: Of the time left when the pilot is killed during the wrap-up: what is not
 #: stored within this part of it is stored after the final report, if at all.
 SHARE = 1 / 8
+
+#: And what of it a final report may take that hangs just then.
+HANGING = 1 / 3
 
 
 @dataclass(slots=True)
@@ -239,9 +242,17 @@ def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threadin
     )
 
 
-def deliver_at_last(server: Server, report: JobReport, *, budget: Budget, hasten: threading.Event) -> float:
+def deliver_at_last(
+    server: Server, report: JobReport, *, patient: Budget, budget: Budget, hasten: threading.Event
+) -> float:
     """Deliver; once `hasten` is set, again with what is then left of the
     budget, which is so little that nothing waits long.
+
+    Parameters
+    ----------
+    patient
+        The part of the budget that ends when there is haste: what hangs then
+        must not take all of it.
 
     Returns the seconds it took.
 
@@ -252,7 +263,7 @@ def deliver_at_last(server: Server, report: JobReport, *, budget: Budget, hasten
     """
     began_s = budget.clock.monotonic()
     try:
-        deliver(server, report, budget=budget, stop=hasten)
+        deliver(server, report, budget=patient, stop=hasten)
     except (PilotError, BudgetSpent):
         if not hasten.is_set():
             raise

@@ -212,7 +212,7 @@ def test_what_the_caller_was_handling_is_not_the_reason(panda: LocalPanda) -> No
         try:
             raise socket.gaierror("a name of another request")
         except OSError:
-            with pytest.raises(ServerUnreachable, match="closed|reset|aborted") as caught:
+            with pytest.raises(ServerUnreachable, match=r"closed|reset|aborted") as caught:
                 acquire(server)
     assert not isinstance(caught.value, http.NotSent)
 

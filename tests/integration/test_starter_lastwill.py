@@ -125,7 +125,7 @@ def test_strange_refusal_clears_nothing(starter: Starter, web: Web) -> None:
     ledger(starter)
     web.routes[UPDATE] = (200, json.dumps({"success": False, "message": "hm", "data": None}).encode())
     starter.start(FAKE_KILL_SELF="9")
-    wait_for(lambda: web.seen.count(UPDATE) >= 3, 15)
+    wait_for(lambda: web.seen.count(UPDATE) >= 3, 30)
     assert starter.process is not None
     starter.process.send_signal(signal.SIGTERM)
     assert starter.end() == 137
