@@ -94,8 +94,11 @@ class Heartbeat:
         back.
         """
         self._debug = on
-        if on and self._state is not None:
-            self.say(self._state)
+        with self._lock:
+            # A state that waits goes out now anyway, and no older one after it.
+            again = self._state if on and not self._waiting else None
+        if again is not None:
+            self.say(again)
 
     def quiet(self) -> None:
         """Send nothing more, give up what is under way: the final report is

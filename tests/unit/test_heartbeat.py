@@ -104,3 +104,33 @@ def test_debug_output_keeps_its_period() -> None:
 def test_pilots_that_began_in_step_do_not_stay_in_step() -> None:
     due = [pauses(0, first=2)[0] for _ in range(200)]
     assert max(due) - min(due) > 0.15 * PERIOD_S
+
+
+def test_a_job_that_runs_is_not_starting_again() -> None:
+    """It began to run, and somebody wanted to see it, while an update was
+    under way.
+    """
+    told: list[JobState] = []
+    stop = threading.Event()
+
+    class Server(FakeServer):
+        def update_job(self, report: JobReport, **_: object) -> Reply:
+            told.append(report.state)
+            if len(told) == 1:
+                heartbeat.say(JobState.RUNNING)
+                heartbeat.debug(True)
+            elif len(told) == 4:
+                stop.set()
+            return Reply()
+
+    heartbeat = Heartbeat(
+        Server(),
+        report=lambda state: JobReport(1, 1, state, "Q", Node("n")),
+        heard=lambda _: None,
+        lost=lambda _: None,
+        config=HeartbeatConfig(),
+        clock=FakeClock(),
+    )
+    heartbeat.say(JobState.STARTING)
+    heartbeat.run(stop)
+    assert told == [JobState.STARTING, *[JobState.RUNNING] * 3]
