@@ -11,6 +11,7 @@ from pilot_core.base.files import remove_tree
 from pilot_core.errors import SetupError
 from pilot_core.ledger import FILE_NAME, UNREADABLE, Ledger
 from pilot_core.model.codes import ErrorCode
+from pilot_core.server.auth import RENEWED
 from pilot_starter.config import StarterConfig
 
 __all__ = ["HOME_PREFIX", "cache_folder", "copy_job", "keepsakes", "last_words", "leave_home", "make_home"]
@@ -62,15 +63,20 @@ def keepsakes(home: Path) -> list[str]:
 
 
 def leave_home(home: Path, *, given: bool = False) -> None:
-    """Delete the worker's folder; only the credentials where there are
-    keepsakes, or if it was given from outside: then somebody else's pilot may
-    be there by now, and use them.
+    """Delete the worker's folder; only credentials where there are keepsakes,
+    or if it was given from outside: then somebody else's pilot may be there by
+    now, and use them.
     """
     if given:
         with contextlib.suppress(SetupError), Ledger(home).claimed():
             remove_tree(home / ".credentials")
         return
-    remove_tree(home / ".credentials" if keepsakes(home) else home)
+    if not keepsakes(home):
+        remove_tree(home)
+        return
+    remove_tree(home / ".credentials")
+    with contextlib.suppress(OSError):
+        (home / RENEWED).unlink()
 
 
 def cache_folder(tmp_dir: Path) -> Path:

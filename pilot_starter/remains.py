@@ -19,7 +19,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.files import remove_tree
 from pilot_core.config import StorageConfig
 from pilot_core.errors import PilotError
-from pilot_core.experiments.files import log_files
+from pilot_core.experiments.files import forget_secrets, log_files
 from pilot_core.ledger import HeldJob
 from pilot_core.model.payload import JobPaths
 from pilot_core.storage.logs import LogUploader
@@ -93,13 +93,18 @@ class Remains:
         self._clock = clock
 
     def tidy(self, held: HeldJob, budget: Budget) -> None:
-        """Kill and remove the job's processes and containers.
+        """Kill and remove the job's processes and containers, then its secrets.
 
         Those are found by our labels, and containers that a payload started
         past our labels by the job's own folder, which they mount.
         """
-        if not held.labels:
-            return
+        if held.labels:
+            self._clear_all(held, budget)
+        if held.work:
+            # The folder stays where its logs cannot be stored.
+            forget_secrets(_paths(held))
+
+    def _clear_all(self, held: HeldJob, budget: Budget) -> None:
         self._clear(ProcessEngine(clock=self._clock), held, budget)
         call_s = min(_CALL_S, max(0.1, budget.left / 2))
         if (held.engine or self._engine) == "kubernetes":
@@ -139,8 +144,7 @@ class Remains:
 
         What has no time left is named in the log.
         """
-        work = Path(held.work)
-        paths = JobPaths(home=work.parent, work=work, shared=Path(held.shared))
+        paths = _paths(held)
         files = only or tuple(log_files(paths))
         if not files:
             return Stored()
@@ -176,3 +180,8 @@ class Remains:
         for folder in (held.work, held.shared):
             if folder:
                 remove_tree(Path(folder))
+
+
+def _paths(held: HeldJob) -> JobPaths:
+    work = Path(held.work)
+    return JobPaths(home=work.parent, work=work, shared=Path(held.shared))

@@ -21,9 +21,12 @@ from pilot_core.errors import NotAuthorised, SetupError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.server.expiry import pem_expiry, pem_owner, token_expiry
 
-__all__ = ["Auth", "Credential", "Stamp"]
+__all__ = ["RENEWED", "Auth", "Credential", "Stamp"]
 
 log = logging.getLogger(__name__)
+
+#: A renewed proxy that could not be written where the old one is.
+RENEWED = "x509up_renewed"
 
 #: A file's change time, inode and size: a new stamp means new content.
 Stamp = tuple[int, int, int]
@@ -62,7 +65,7 @@ class Auth:
         self._origin = config.token_origin
         self._key_file = config.token_key_file
         self._proxy_file = config.proxy_file
-        self._spare = config.spare_folder and config.spare_folder / "x509up_renewed"
+        self._spare = config.spare_folder and config.spare_folder / RENEWED
         # The stamp of the proxy file that the spare one stands in for.
         self._spare_for: Stamp | None = None
         self._lock = threading.Lock()

@@ -249,5 +249,8 @@ def test_the_starter_removes_the_pod_of_a_dead_pilot(panda: LocalPanda, api: Kub
         clock=clock,
         pods=lambda call_s: Cluster(account=api.account, environment=api.environment, call_s=call_s),
     )
+    secrets = Path(held.work) / "panda_secrets.json"
+    secrets.write_text("{}")
     remains.tidy(held, Budget(clock, 10.0, "last will"))
     assert not api.payloads()
+    assert not secrets.exists()

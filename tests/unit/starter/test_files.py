@@ -16,6 +16,7 @@ from pilot_starter import upload
 from pilot_starter.config import CredentialSources
 from pilot_starter.credentials import Credentials
 from pilot_starter.health import WorkerStatus, examine, heartbeat_fresh, read_status, write_status
+from pilot_starter.place import leave_home
 
 
 def credentials(tmp_path: Path, sources: CredentialSources) -> Credentials:
@@ -173,3 +174,14 @@ def test_a_log_that_takes_too_long_to_pack_keeps_its_ends(
     log.write_bytes(data[:4_000_000])
     upload.pack(log, tmp_path / "h_7_gz.out", budget=budget(0.0))
     assert gzip.decompress((tmp_path / "h_7_gz.out").read_bytes()) == data[:4_000_000]
+
+
+@pytest.mark.parametrize("keepsake", ["PanDA_Pilot-17", "pilot_job_state.json", ""])
+def test_what_is_kept_holds_no_credential(tmp_path: Path, keepsake: str) -> None:
+    home = tmp_path / "home"
+    (home / ".credentials").mkdir(parents=True)
+    (home / "x509up_renewed").write_text("proxy")
+    if keepsake:
+        (home / keepsake).mkdir()
+    leave_home(home)
+    assert ([path.name for path in home.iterdir()] if home.exists() else [""]) == [keepsake]
