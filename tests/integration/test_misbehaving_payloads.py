@@ -127,7 +127,7 @@ CASES = (
         "outgrows its work directory",
         "head -c 40000000 /dev/zero > data; sleep 600",
         1104,
-        ("holds 38 MB", "limit 12 MB (maxwdir of queue STRICT)"),
+        ("work directory holds ", "limit 12 MB (maxwdir of queue STRICT)"),
         queue={"maxwdir": 10},
     ),
     Case(
