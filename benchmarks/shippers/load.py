@@ -5,6 +5,7 @@ stores.
 import itertools
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
@@ -72,7 +73,7 @@ def serve(spool: Path) -> None:
     """Store every request with the time of its arrival; the port goes to
     stdout.
     """
-    out = spool.open("wb")
+    out, writing = spool.open("wb"), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -80,9 +81,11 @@ def serve(spool: Path) -> None:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            out.write(b"%.6f %d\n" % (time.time(), len(body)))
-            out.write(body)
-            out.flush()
+            # Each connection has a thread.
+            with writing:
+                out.write(b"%.6f %d\n" % (time.time(), len(body)))
+                out.write(body)
+                out.flush()
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()

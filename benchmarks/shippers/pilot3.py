@@ -1,5 +1,7 @@
-"""pilot3's RealTimeLogger, from a checkout; it has 10 s after the payload's end,
-as a stage-out might take.
+"""pilot3's RealTimeLogger, from a checkout.
+
+The payload lives on for 10 s, since a job that ends before the first look has
+no record sent; and then there are 10 s more, as a stage-out might take.
 """
 
 import importlib
@@ -29,6 +31,7 @@ def pilot3(path: Path, url: str, ended: threading.Event, checkout: Path | None) 
 
     def end() -> None:
         ended.wait()
+        threading.Event().wait(10.0)
         job.state = "finished"
 
     def run() -> None:
