@@ -266,7 +266,7 @@ def test_debug_commands_and_secrets_arrive(world: World) -> None:
     world.store.set_debug(panda_id, True)
     world.store.set_command(panda_id, "tail payload.stdout")
     reply = world.update(world.report(panda_id))
-    # The server says `debug` as well, with each reply: the command is what counts.
+    # The server says `debug` as well: the command is what counts.
     assert [(c.kind, c.text) for c in reply.commands] == [(CommandKind.DEBUG_COMMAND, "tail payload.stdout")]
     assert reply.pilot_secrets == {"logstash": "s3cret"}
     world.update(replace(world.report(panda_id), stdout="the last lines"))
