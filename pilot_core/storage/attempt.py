@@ -11,7 +11,7 @@ from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.contract import Stored
+from pilot_core.storage.contract import Progress, Stored
 from pilot_core.storage.source import SourceChanged
 
 __all__ = [
@@ -97,8 +97,21 @@ class Insistent:
         self._clock = clock
         self._policy = policy
 
-    def _insist(self, once: Callable[[], Stored], *, what: str, put: bool, budget: Budget) -> Stored:
+    def _insist(
+        self,
+        once: Callable[[], Stored],
+        *,
+        what: str,
+        put: bool,
+        budget: Budget,
+        progress: Progress | None = None,
+    ) -> Stored:
         """Begin again what failed in a way that may pass.
+
+        Parameters
+        ----------
+        progress
+            Told once, at the end: for programs that tell nothing meanwhile.
 
         Raises
         ------
@@ -107,7 +120,7 @@ class Insistent:
             STAGEINTIMEOUT, a full disk of this node NOLOCALSPACE.
         """
         try:
-            return retry(
+            stored = retry(
                 once,
                 policy=self._policy,
                 again=again,
@@ -129,6 +142,9 @@ class Insistent:
             # the local file.
             code = ErrorCode.NOLOCALSPACE if err.errno in FULL else ErrorCode.FILEHANDLINGFAILURE
             raise StorageError(f"{what}: {err.strerror or err}", code) from err
+        if progress is not None:
+            progress(stored.size, stored.size)
+        return stored
 
 
 def retry_after(value: str) -> float:

@@ -80,10 +80,7 @@ class GfalTool(Insistent):
                 raise
             return Stored(target, "", size, sums)
 
-        stored = self._insist(once, what=run.what, put=True, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=run.what, put=True, budget=budget, progress=progress)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -104,10 +101,7 @@ class GfalTool(Insistent):
                 os.replace(temporary, target)
             return Stored(source, "", size, sums)
 
-        stored = self._insist(once, what=run.what, put=False, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=run.what, put=False, budget=budget, progress=progress)
 
     def public_url(self, target: str) -> str:
         """Nowhere that we know of. Raises for what is no URL."""

@@ -97,10 +97,7 @@ class LsmTool(Insistent):
                 raise StorageError(f"{wrong}, {size} with {sums} were sent", ErrorCode.PUTADMISMATCH)
             return Stored(target, "", size, sums)
 
-        stored = self._insist(once, what=run.what, put=True, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=run.what, put=True, budget=budget, progress=progress)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -114,10 +111,7 @@ class LsmTool(Insistent):
                 os.replace(temporary, target)
             return Stored(source, "", size, sums)
 
-        stored = self._insist(once, what=run.what, put=False, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=run.what, put=False, budget=budget, progress=progress)
 
     def public_url(self, target: str) -> str:
         """Nowhere that we know of. Raises for what is no URL."""

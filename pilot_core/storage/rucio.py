@@ -117,10 +117,7 @@ class RucioTool(Insistent):
                 raise StorageError(f"{said}, the file {size} with {sums}", code)
             return Stored(answer.get("pfn") or target, "", size, sums)
 
-        stored = self._insist(once, what=what, put=True, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=what, put=True, budget=budget, progress=progress)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
@@ -136,10 +133,7 @@ class RucioTool(Insistent):
                 os.replace(found, target)
             return Stored(source, "", size, sums)
 
-        stored = self._insist(once, what=what, put=False, budget=budget)
-        if progress is not None:
-            progress(stored.size, stored.size)
-        return stored
+        return self._insist(once, what=what, put=False, budget=budget, progress=progress)
 
     def public_url(self, target: str) -> str:
         """Nowhere that we know of. Raises for what is no such URL."""
