@@ -80,7 +80,11 @@ def _get(url: str, budget: Budget, verify: bool | str) -> bytes:
                     raise PayloadError(f"{url}: larger than {MAX_BYTES} bytes", ErrorCode.TRFDOWNLOADFAILURE)
                 budget.timeout(30.0)
             expected = answer.headers.get("Content-Length", "")
-            if expected.isdigit() and "Content-Encoding" not in answer.headers and int(expected) != len(body):
+            if (
+                expected.isdecimal()
+                and "Content-Encoding" not in answer.headers
+                and int(expected) != len(body)
+            ):
                 raise _Again(f"{url}: got {len(body)} of {expected} bytes")
     except requests.exceptions.SSLError as err:
         raise PayloadError(f"{url}: TLS: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err

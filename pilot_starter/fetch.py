@@ -211,7 +211,7 @@ def _body(url: str, *, budget: Budget, ca: Path | None) -> Iterator[bytes]:
                 size += len(data)
                 yield data
             expected = answer.headers.get("Content-Length", "")
-            if expected.isdigit() and int(expected) != size:
+            if expected.isdecimal() and int(expected) != size:
                 raise _Again(f"{url}: {size} of {expected} bytes came")
     except requests.exceptions.SSLError as err:
         raise FetchError(f"{url}: TLS: {err}") from err

@@ -170,7 +170,7 @@ def _worker_id(env: _Environment) -> int | None:
     text = env.get("workerID", "HARVESTER_WORKER_ID")
     if not text:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise SetupError(f"workerID={text!r} is not a number")
     return int(text)
 

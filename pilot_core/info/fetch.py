@@ -2,12 +2,17 @@
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.httptime import retry_after
 from pilot_core.errors import NotAuthorised, ServerBusy, ServerRefused, ServerUnreachable
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["HttpFetch"]
 
@@ -60,7 +65,7 @@ class HttpFetch:
 
         try:
             with requests.get(url, timeout=budget.seconds / 2, verify=self._verify, stream=True) as answer:
-                _check(answer.status_code, answer.reason, answer.headers.get("Retry-After", ""))
+                _check(answer)
                 body = bytearray()
                 for block in answer.iter_content(_BLOCK):
                     body += block
@@ -77,13 +82,15 @@ class HttpFetch:
             raise ServerUnreachable(f"{host}: {type(err).__name__}: {_reason(err)}") from err
 
 
-def _check(status: int, reason: str, retry_after: str) -> None:
+def _check(answer: "requests.Response") -> None:
     """Raise what a status other than 200 means."""
+    status = answer.status_code
     if status == 200:
         return
-    said = f"HTTP {status} {reason}"
-    if status in (429, 503) and retry_after.isdigit():
-        raise ServerBusy(said, float(retry_after))
+    said = f"HTTP {status} {answer.reason}"
+    asked_s = retry_after(answer.headers.get("Retry-After", ""), date=answer.headers.get("Date", ""))
+    if status in (429, 503) and asked_s is not None:
+        raise ServerBusy(said, asked_s)
     if status in (408, 429) or status >= 500:
         raise ServerUnreachable(said)
     if status in (401, 403):

@@ -12,8 +12,6 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
 from pilot_core.errors import NotAuthorised, ServerBusy, ServerError, ServerRefused, ServerUnreachable
@@ -27,12 +25,7 @@ __all__ = [
     "decode",
     "judge_code",
     "judge_text",
-    "retry_after",
 ]
-
-#: A front end that asks for more is not obeyed: PanDA fails a job after two
-#: hours without an update.
-LONGEST_RETRY_AFTER_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,39 +156,6 @@ def judge_code(code: object, said: str) -> ServerError | None:
 
 def _unclear(diag: str) -> ServerRefused:
     return ServerRefused(diag, unclear=True)
-
-
-def retry_after(value: str, *, date: str, now_s: float) -> float | None:
-    """Seconds of a Retry-After header; None without one, 0 if it says nothing.
-
-    Parameters
-    ----------
-    value
-        A number of seconds, or a date (RFC 9110, 10.2.3).
-    date
-        The answer's Date header: the server's idea of now, which counts, since
-        its clock is the one that the other date was made with.
-    now_s
-        Our own idea of it, epoch seconds, where there is none.
-    """
-    text = value.strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdecimal():
-        return min(float(text), LONGEST_RETRY_AFTER_S)
-    until, since = _epoch_s(text), _epoch_s(date)
-    if until is None:
-        return 0.0
-    return min(max(0.0, until - (now_s if since is None else since)), LONGEST_RETRY_AFTER_S)
-
-
-def _epoch_s(text: str) -> float | None:
-    """Epoch seconds of an HTTP date, None if it is none."""
-    try:
-        when: datetime = parsedate_to_datetime(text)
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def decode(answer: Answer) -> object:

@@ -17,10 +17,11 @@ from urllib.parse import urlencode
 from pilot_core import __version__
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.httptime import retry_after
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, ServerRefused, ServerUnreachable, SetupError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.server.answer import Answer, retry_after
+from pilot_core.server.answer import Answer
 from pilot_core.server.auth import Auth, Credential, Stamp
 from pilot_core.server.multipart import MultipartFile
 from pilot_core.server.wire import Request
@@ -144,9 +145,7 @@ class Http:
                         response.headers.get("Content-Type", ""),
                         _read(response),
                         retry_after(
-                            response.headers.get("Retry-After", ""),
-                            date=response.headers.get("Date", ""),
-                            now_s=self._clock.time(),
+                            response.headers.get("Retry-After", ""), date=response.headers.get("Date", "")
                         ),
                     )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
@@ -289,7 +288,7 @@ def _read(response: "requests.Response") -> bytes:
         chunks.append(chunk)
     promised = response.headers.get("Content-Length", "")
     # urllib3 1.x, which many images still hold, does not mind a short answer.
-    if promised.isdigit() and "Content-Encoding" not in response.headers and size < int(promised):
+    if promised.isdecimal() and "Content-Encoding" not in response.headers and size < int(promised):
         raise OSError(f"answer broke off after {size} of {promised} bytes")
     return b"".join(chunks)
 

@@ -4,10 +4,10 @@ import errno
 import re
 import threading
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.httptime import epoch_s
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
@@ -22,7 +22,6 @@ __all__ = [
     "again",
     "direction",
     "one_line",
-    "retry_after",
     "skew",
 ]
 
@@ -147,21 +146,12 @@ class Insistent:
         return stored
 
 
-def retry_after(value: str) -> float:
-    """Seconds in a Retry-After header; 0 if there is none or it speaks in
-    dates.
-    """
-    return float(value) if value.isdigit() else 0.0
-
-
 def skew(date: str, clock: Clock) -> str:
     """How far this node's clock is off, from the Date of an answer, in words;
     empty if it is right or there is no such date.
     """
-    try:
-        off_s = clock.time() - parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return ""
+    theirs = epoch_s(date)
+    off_s = 0.0 if theirs is None else clock.time() - theirs
     if abs(off_s) < _IN_TIME_S:
         return ""
     return f"; the clock of this node is {abs(off_s):.0f} s {'fast' if off_s > 0 else 'slow'}"

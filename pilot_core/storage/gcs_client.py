@@ -14,9 +14,10 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pilot_core.base.budget import BudgetSpent
+from pilot_core.base.httptime import retry_after
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after
+from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line
 from pilot_core.storage.gcs_links import Links
 from pilot_core.storage.gcs_stream import stream
 from pilot_core.storage.http_session import make_session, mount
@@ -86,7 +87,8 @@ def _again(err: Exception) -> float | None:
     if isinstance(err, GoogleAPICallError):
         if err.code not in _AGAIN:
             return None
-        return retry_after(str(getattr(err.response, "headers", {}).get("Retry-After", "")))
+        headers = getattr(err.response, "headers", {})
+        return retry_after(str(headers.get("Retry-After", "")), date=str(headers.get("Date", ""))) or 0.0
     if isinstance(err, BudgetSpent):
         return None
     if isinstance(err, GoogleAuthError) and _passing(err):

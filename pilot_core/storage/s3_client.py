@@ -21,9 +21,10 @@ from botocore.exceptions import (
 
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.httptime import retry_after
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, retry_after, skew
+from pilot_core.storage.attempt import FULL, TransferFailed, direction, one_line, skew
 
 __all__ = ["Clients", "failed"]
 
@@ -151,14 +152,17 @@ def _refusal(err: ClientError, what: str, *, put: bool, clock: Clock) -> Transfe
     about = answer.get("ResponseMetadata", {})
     status = int(about.get("HTTPStatusCode", 0))
     headers = {key.lower(): str(value) for key, value in about.get("HTTPHeaders", {}).items()}
+    date = headers.get("date", "")
     kind = _KINDS.get(code) or _STATUS.get(status, "failed")
     said = f"{what}: HTTP {status} {code}: {answer.get('Error', {}).get('Message', '')}"
     if kind == "refused":
-        said += skew(headers.get("date", ""), clock)
-    passing = code in _AGAIN or status in _AGAIN_STATUS
+        said += skew(date, clock)
+    again_s = None
+    if code in _AGAIN or status in _AGAIN_STATUS:
+        again_s = retry_after(headers.get("retry-after", ""), date=date) or 0.0
     return TransferFailed(
         one_line(said, at_most=500),
         direction(kind, put=put),
-        again_s=retry_after(headers.get("retry-after", "")) if passing else None,
+        again_s=again_s,
         status=status,
     )

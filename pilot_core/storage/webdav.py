@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pilot_core.base.clock import Clock
+from pilot_core.base.httptime import retry_after
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
-from pilot_core.storage.attempt import TransferFailed, direction, one_line, retry_after, skew
+from pilot_core.storage.attempt import TransferFailed, direction, one_line, skew
 from pilot_core.storage.checksum import Checksums, matches
 
 if TYPE_CHECKING:
@@ -85,11 +86,15 @@ class Asker:
         text = "" if method == "HEAD" else self.told(lambda: answer.text)
         answer.close()
         kind = _KINDS.get(status, "failed")
-        why = skew(answer.headers.get("Date", ""), self.clock) if kind == "refused" else ""
+        date = answer.headers.get("Date", "")
+        why = skew(date, self.clock) if kind == "refused" else ""
+        again_s = None
+        if status in _AGAIN:
+            again_s = retry_after(answer.headers.get("Retry-After", ""), date=date) or 0.0
         raise TransferFailed(
             one_line(f"{self.what}: {method}: HTTP {status} {answer.reason}: {text}") + why,
             direction(kind, put=self.put),
-            again_s=retry_after(answer.headers.get("Retry-After", "")) if status in _AGAIN else None,
+            again_s=again_s,
             status=status,
         )
 

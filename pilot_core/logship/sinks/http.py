@@ -5,9 +5,9 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from pilot_core.base.httptime import retry_after
 from pilot_core.logship.contract import Outcome, OutcomeKind
 
 __all__ = ["HttpPost", "Reply", "failed", "kind_of"]
@@ -112,7 +112,8 @@ class HttpPost:
             self.close()
             raise
         self._used_at = time.monotonic()
-        return Reply(answer.status, _retry_after(answer.getheader("Retry-After")), data)
+        asked_s = retry_after(answer.getheader("Retry-After", ""), date=answer.getheader("Date", ""))
+        return Reply(answer.status, asked_s or 0.0, data)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -133,19 +134,3 @@ class HttpPost:
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s)
         return self._connection
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds of a Retry-After header, which may also be a date (RFC 9110
-    10.2.3).
-    """
-    if not value:
-        return 0.0
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return 0.0

@@ -4,7 +4,7 @@ import pytest
 
 from pilot_core.logship.contract import OutcomeKind
 from pilot_core.logship.sinks.google import _outcome
-from pilot_core.logship.sinks.http import HttpPost, Reply, _retry_after, kind_of
+from pilot_core.logship.sinks.http import HttpPost, Reply, kind_of
 
 KINDS = {
     OutcomeKind.DELIVERED: (200, 201, 204),
@@ -19,18 +19,6 @@ KINDS = {
 def test_statuses(kind: OutcomeKind, status: int) -> None:
     assert kind_of(status) is kind
     assert _outcome(Reply(status, 0.0, b"<html>")).kind is kind
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [(None, 0.0), ("", 0.0), ("7", 7.0), ("-3", 0.0), ("soon", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
-)
-def test_retry_after(header: str | None, seconds: float) -> None:
-    assert _retry_after(header) == seconds
-
-
-def test_a_date_ahead_is_waited_for() -> None:
-    assert _retry_after("Wed, 21 Oct 2099 07:28:00 GMT") > 1e9
 
 
 def partial(*codes: int) -> bytes:

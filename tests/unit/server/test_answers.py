@@ -19,7 +19,6 @@ from pilot_core.server.answer import (
     NoSuchPath,
     NotStored,
     decode,
-    retry_after,
 )
 from pilot_core.server.commands import read_commands
 
@@ -218,28 +217,6 @@ def test_a_busy_server_says_when(status: int, asked: float | None, waits: float)
     with pytest.raises(ServerBusy) as caught:
         decode(Answer(status, "text/html", PAGE, asked))
     assert caught.value.retry_after_s == waits
-
-
-@pytest.mark.parametrize(
-    ("value", "date", "seconds"),
-    [
-        ("", "", None),
-        ("30", "", 30.0),
-        ("Tue, 14 Nov 2023 22:15:00 GMT", "", 100.0),
-        # The clock of the server is an hour behind ours.
-        ("Tue, 14 Nov 2023 21:15:00 GMT", "Tue, 14 Nov 2023 21:14:00 GMT", 60.0),
-        ("Tue, 14 Nov 2023 22:15:00 -0000", "rubbish", 100.0),
-        ("Tue, 14 Nov 2023 22:10:00 GMT", "", 0.0),
-        ("86400", "", 3600.0),
-        ("9" * 400, "", 3600.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", "", 3600.0),
-        ("soon", "", 0.0),
-        ("-5", "", 0.0),
-        ("\xb2", "", 0.0),
-    ],
-)
-def test_retry_after(value: str, date: str, seconds: float | None) -> None:
-    assert retry_after(value, date=date, now_s=1_700_000_000.0) == seconds
 
 
 def test_503_without_a_time_is_an_outage() -> None:

@@ -1,7 +1,5 @@
 """The copytool rucio: what Rucio's refusals mean, and what it is not asked."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.rucio import RucioTool
+from tests.fakes.absent import put_without
 from tests.fakes.rucio import RSE, SCOPE, RucioServer, rucio_server
 
 pytestmark = pytest.mark.rucio
@@ -109,34 +108,8 @@ def test_what_is_no_url(source: Path, url: str) -> None:
     assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL
 
 
-SCRIPT = """
-import sys
-sys.modules["rucio"] = None
-from pathlib import Path
-from pilot_core.base.budget import Budget
-from pilot_core.base.clock import SystemClock
-from pilot_core.errors import StorageError
-from pilot_core.storage.rucio import RucioTool
-clock = SystemClock()
-try:
-    RucioTool(clock=clock).put(Path(__file__), "rucio://RSE/scope/x", budget=Budget(clock, 10, "x"))
-except StorageError as err:
-    print(int(err.code), err.diag)
-"""
-
-
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    root = str(Path(__file__).resolve().parents[3])
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.startswith(
+    said = put_without("rucio", RucioTool, "rucio://RSE/scope/x", folder=tmp_path)
+    assert said.startswith(
         f"{int(ErrorCode.MIDDLEWAREIMPORTFAILURE)} copytool rucio needs the package rucio-clients"
     )

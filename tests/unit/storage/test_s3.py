@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.s3 import S3Tool
 from tests.fakes import s3
+from tests.fakes.absent import put_without
 from tests.fakes.s3 import Refusal, failing_s3
 
 CLOCK = SystemClock()
@@ -135,33 +134,6 @@ def test_what_is_no_object(url: str) -> None:
     assert caught.value.code is ErrorCode.NOSTORAGEPROTOCOL
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from pilot_core.base.budget import Budget
-from pilot_core.base.clock import SystemClock
-from pilot_core.errors import StorageError
-from pilot_core.storage.s3 import S3Tool
-sys.modules["boto3"] = None
-try:
-    S3Tool(clock=SystemClock()).put(Path(__file__), "s3://b/c", budget=Budget(SystemClock(), 9, "upload"))
-except StorageError as err:
-    print(int(err.code), err.diag)
-"""
-
-
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    root = str(Path(__file__).resolve().parents[3])
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.startswith(
-        f"{int(ErrorCode.MIDDLEWAREIMPORTFAILURE)} copytool s3 needs the package boto3"
-    )
+    said = put_without("boto3", S3Tool, "s3://b/c", folder=tmp_path)
+    assert said.startswith(f"{int(ErrorCode.MIDDLEWAREIMPORTFAILURE)} copytool s3 needs the package boto3")
