@@ -7,7 +7,8 @@ sees.
 
 A simulation of events on a clock of its own. Looks, loads, gaps and waits are
 those of the shipper (`ShipSettings`, `Pace`); the service is a counter of
-requests and bytes that starts anew each minute and says 429 beyond it. Three
+requests and bytes that starts anew each minute and says 429 beyond it, and
+which of the two it is. Three
 payloads in four write a record a minute, one in five one in two seconds, the
 rest four a second. All start within the first minute, end in the second half
 of the time, and have 30 s for their drain.
@@ -34,6 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pilot_core.logship.contract import OutcomeKind  # noqa: E402
+from pilot_core.logship.delivery import CROWD_S  # noqa: E402
 from pilot_core.logship.pace import Pace  # noqa: E402 - runs from a checkout
 from pilot_core.logship.shipper import ShipSettings  # noqa: E402
 
@@ -43,6 +46,7 @@ DRAIN_S = 30.0
 SETTINGS = ShipSettings()
 BEHIND_S = 600.0
 SAY_EVERY_S = 60.0
+ROUND_TRIP_S = 0.1
 MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
 
 
@@ -58,15 +62,17 @@ class Service:
     used: int = 0
     used_bytes: int = 0
 
-    def takes(self, now: float, size: int) -> bool:
+    def write(self, now: float, size: int) -> OutcomeKind:
         """Whether a request of so many bytes still fits into this minute."""
         if int(now // 60) != self.minute:
             self.minute, self.used, self.used_bytes = int(now // 60), 0, 0
-        if self.used >= self.requests or self.used_bytes + size > self.volume:
-            return False
+        if self.used >= self.requests:
+            return OutcomeKind.BUSY
+        if self.used_bytes + size > self.volume:
+            return OutcomeKind.FULL
         self.used += 1
         self.used_bytes += size
-        return True
+        return OutcomeKind.DELIVERED
 
 
 @dataclass(slots=True)
@@ -156,38 +162,52 @@ class Fleet:
         waiting = pilot.written(now) - pilot.sent
         if waiting == 0:
             return None if ending else min(pilot.end, now + max(SETTINGS.interval_s, pilot.pace.wait_s()))
-        count = min(waiting, MOST)
+        count = min(
+            waiting, MOST, max(1, int(min(MOST * RECORD_BYTES, pilot.pace.share_bytes)) // RECORD_BYTES)
+        )
         row = self.rows[min(int(now // 60), len(self.rows) - 1)]
         row.requests += 1
-        if not self.service.takes(now, count * RECORD_BYTES):
+        size = count * RECORD_BYTES
+        said = self.service.write(now, size)
+        if said is not OutcomeKind.DELIVERED:
             row.refused += 1
             pilot.repeated += count
             if now - pilot.told_at >= SAY_EVERY_S:
                 row.told += 1
                 pilot.told_at = now
-            pilot.pace.refused()
-            return self._again(now, pilot)
+            if said is OutcomeKind.FULL:
+                pilot.pace.too_many_bytes(size)
+            else:
+                pilot.pace.too_many_requests()
+            return self._again(now, pilot, pilot.pace.wait_s())
         oldest = pilot.start + (pilot.sent + 1) / pilot.rate
         self.delays[row.minute].append(now - oldest)
         pilot.sent += count
         row.records += count
-        pilot.pace.accepted()
-        if ending or count == MOST:
-            return now + 0.1  # the next request of a backlog, a round trip later
+        pilot.pace.accepted(hurry=ending)
+        if ending or count < waiting:
+            # The next request of a backlog, a round trip later at least.
+            return self._again(now, pilot, max(ROUND_TRIP_S, pilot.pace.apart_s()))
         return min(pilot.end, now + max(SETTINGS.interval_s, pilot.pace.wait_s()))
 
-    def _again(self, now: float, pilot: Pilot) -> float | None:
-        """After a refusal; at the end of a job a third of what time is left."""
-        wait = pilot.pace.wait_s()
+    def _again(self, now: float, pilot: Pilot, wait: float) -> float | None:
+        """Soon; at the end of a job after a third of what time is left."""
         if now < pilot.end:
             # The end of the payload wakes the shipper.
             return min(now + wait, pilot.end)
         left = pilot.end + DRAIN_S - now
         if left <= 0.0:
+            if pilot.written(now) == pilot.sent:
+                return None
             self.left_at_end += pilot.written(now) - pilot.sent
             self.late += 1
             return None
-        return now + min(wait, max(left / 3, 0.05))
+        return now + min(wait, max(left / 3, CROWD_S))
+
+    def of(self, rate: float) -> tuple[int, int]:
+        """Records written and delivered by the payloads with this rate."""
+        some = [pilot for pilot in self.pilots if pilot.rate == rate]
+        return sum(pilot.written(pilot.end) for pilot in some), sum(pilot.sent for pilot in some)
 
 
 def plot(rows: list[Row], path: Path) -> bool:
@@ -240,10 +260,12 @@ def main() -> None:
     sent = sum(pilot.sent for pilot in fleet.pilots)
     print(f"{written} records written, {sent} delivered, {written - sent} not: {fleet.left_at_end} of these")
     print(f"were left when the drain of {fleet.late} jobs ran out; they are in the stored logs")
-    for name, rate in (("quiet", MIX[0][1]), ("noisy", MIX[-1][1])):
+    for name, (_, rate) in zip(("quiet", "usual", "noisy"), MIX, strict=True):
+        written, sent = fleet.of(rate)
+        print(f"{name} payloads: {sent} of {written} delivered, {100 * sent / max(1, written):.1f} %")
         closing = sorted((p.repeated, p.sent) for p in fleet.pilots if p.rate == rate)
         repeated, sent = closing[len(closing) // 2]
-        print(f"closing line of a {name} payload (median): {sent} sent, {repeated} repeated, 0 rejected")
+        print(f"  closing line of one (median): {sent} sent, {repeated} repeated, 0 rejected")
     print(f"{options.out}.csv written{', and .png' if plotted else '; no matplotlib, no picture'}")
 
 

@@ -1,37 +1,40 @@
 """PURE. Entries -> requests of the size that a sink takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 
-from pilot_core.logship.contract import Entry, SinkLimits
+from pilot_core.logship.contract import Entry
 
-__all__ = ["requests"]
+__all__ = ["request", "weight"]
 
 # What a sink writes around a payload: severity, time, id, field names.
 _AROUND = 256
 _PAYLOAD = attrgetter("payload")
 
 
-def requests(entries: Sequence[Entry], limits: SinkLimits) -> Iterator[Sequence[Entry]]:
-    """Cut into requests within the limits, in order.
+def request(entries: Sequence[Entry], start: int, *, most: int, size: float) -> Sequence[Entry]:
+    """As many of the entries from `start` on, in order, as fit into one
+    request.
 
-    An entry that is too large for any request stands alone.
+    Parameters
+    ----------
+    most
+        How many at most; more than 0.
+    size
+        Bytes at most; an entry that is larger stands alone.
     """
-    most = limits.batch_entries or len(entries) or 1
-    for first in range(0, len(entries), most):
-        yield from _of_size(entries[first : first + most], limits.batch_bytes or 1 << 62)
-
-
-def _of_size(entries: Sequence[Entry], most: int) -> Iterator[Sequence[Entry]]:
+    some = entries[start : start + most]
     # Nearly always they fit; one sum is cheaper than a look at each.
-    if sum(map(len, map(_PAYLOAD, entries))) + _AROUND * len(entries) <= most:
-        yield entries
-        return
-    start = size = 0
-    for index, entry in enumerate(entries):
-        more = len(entry.payload) + _AROUND
-        if index > start and size + more > most:
-            yield entries[start:index]
-            start, size = index, 0
-        size += more
-    yield entries[start:]
+    if weight(some) <= size:
+        return some
+    held = 0
+    for index, entry in enumerate(some):
+        held += len(entry.payload) + _AROUND
+        if held > size:
+            return some[: max(1, index)]
+    return some
+
+
+def weight(entries: Sequence[Entry]) -> int:
+    """Bytes of a request with these entries, roughly."""
+    return sum(map(len, map(_PAYLOAD, entries))) + _AROUND * len(entries)

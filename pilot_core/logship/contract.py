@@ -185,8 +185,10 @@ class OutcomeKind(Enum):
     """Not stored, or not surely: send the same again, after `retry_after_s`.
     """
     BUSY = auto()
-    """Not stored, because there are too many requests or bytes: ask less
-    often.
+    """Not stored, because there are too many requests: ask less often."""
+    FULL = auto()
+    """Not stored, because there are too many bytes: send less, so that those
+    who have little to say are heard.
     """
     DENIED = auto()
     """Credentials, permission, a missing project: keep all, say so, probe

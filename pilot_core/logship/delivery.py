@@ -4,28 +4,34 @@
 Retry policy, beside its call: `RETRY` answers and time-outs are repeated after
 full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
 `DENIED` is probed up to once a minute, because somebody has to mend it and
-nothing is lost until then. `BUSY` widens the gap between all requests, see
-`Pace`. Where the service asks for a longer wait it gets it.
+nothing is lost until then. `BUSY` widens the gap between all requests and
+`FULL` makes them smaller as well, see `Pace`. Where the service asks for a
+longer wait it gets it. When the end is near a third of what time is left is
+waited at most.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
-from pilot_core.logship.batch import requests
+from pilot_core.logship.batch import request, weight
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
 from pilot_core.logship.pace import FIRST_S, Pace
 
-__all__ = ["Delivery", "DeliveryPolicy"]
+__all__ = ["CROWD_S", "Delivery", "DeliveryPolicy"]
 
 log = logging.getLogger(__name__)
 
 # A wait is looked into so often: told to stop, it ends within this time.
 _SLICE_S = 0.25
 _SHORTEST_S = 0.05
+#: The quota of a crowded service is there again in a minute, not in 50 ms.
+CROWD_S = 2.0
+_CROWDED = (OutcomeKind.BUSY, OutcomeKind.FULL)
 # Refusals and failures are said at most so often.
 _SAY_EVERY_S = 60.0
 
@@ -89,53 +95,62 @@ class Delivery:
         self._meanwhile = meanwhile
         self._said_at = float("-inf")
         self._failures = 0
+        self._next_at = float("-inf")
+        self._soonest_s = _SHORTEST_S
 
     def deliver(self, entries: Sequence[Entry]) -> Iterator[int]:
         """Send in order; yields how many of the entries are settled so far.
 
         Ends early, without an exception, when the time is over.
         """
-        settled = 0
-        for request in requests(entries, self._sink.limits):
-            todo = [request]
-            while todo:
-                part = todo.pop()
-                outcome = self._insist(part)
-                if outcome is None:
-                    return
-                if outcome.kind is OutcomeKind.TOO_LARGE and len(part) > 1:
-                    half = len(part) // 2
-                    todo += [part[half:], part[:half]]
-                    continue
-                self._settle(part, outcome)
-                settled += len(part)
-                yield settled
+        limits = self._sink.limits
+        at_most = most = limits.batch_entries or len(entries)
+        settled = tried = 0
+        while settled < len(entries) and (left := self._turn()) > 0.0:
+            size = min(limits.batch_bytes or math.inf, self.pace.share_bytes)
+            part = request(entries, settled, most=most, size=size)
+            again = max(0, min(tried - settled, len(part)))
+            self.counts = replace(self.counts, repeated=self.counts.repeated + again)
+            outcome = self._sink.write(part, timeout_s=min(self._policy.request_s, left))
+            if outcome.kind not in (OutcomeKind.DELIVERED, OutcomeKind.TOO_LARGE):
+                tried = max(tried, settled + len(part))
+                self._failed(part, outcome)
+                continue
+            self._taken()
+            if outcome.kind is OutcomeKind.TOO_LARGE and len(part) > 1:
+                most = len(part) // 2
+                continue
+            self._settle(part, outcome)
+            most = min(at_most, 2 * most)
+            settled += len(part)
+            yield settled
 
-    def _insist(self, entries: Sequence[Entry]) -> Outcome | None:
-        """The sink's last word on one request; None if the time was over
-        first.
-        """
-        first = True
-        while (left := self._time_left()) > 0.0:
-            if not first:
-                self.counts = replace(self.counts, repeated=self.counts.repeated + len(entries))
-            first = False
-            outcome = self._sink.write(entries, timeout_s=min(self._policy.request_s, left))
-            if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.TOO_LARGE):
-                if self._failures:
-                    log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
-                self._failures = 0
-                self.pace.accepted()
-                return outcome
-            self._failures += 1
-            self.counts = replace(self.counts, last_error=outcome.detail)
-            self._say("%s does not take entries (%s): kept, tried again", self._sink.name, outcome.detail)
-            self._pause(max(outcome.retry_after_s, self._wait_s(outcome.kind)))
-        return None
+    def idle_s(self) -> float:
+        """Seconds for which it is no use to look whether there is more."""
+        return max(0.0, self._next_at - self._clock.monotonic()) or self.pace.wait_s()
 
-    def _wait_s(self, kind: OutcomeKind) -> float:
+    def _taken(self) -> None:
+        if self._failures:
+            log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
+        self._failures = 0
+        self.pace.accepted(hurry=self._time_left() < math.inf)
+        self._next_at = self._clock.monotonic() + self.pace.apart_s()
+        self._soonest_s = CROWD_S
+
+    def _failed(self, part: Sequence[Entry], outcome: Outcome) -> None:
+        self._failures += 1
+        self.counts = replace(self.counts, last_error=outcome.detail)
+        self._say("%s does not take entries (%s): kept, tried again", self._sink.name, outcome.detail)
+        wait_s = max(outcome.retry_after_s, self._wait_s(part, outcome.kind))
+        self._next_at = self._clock.monotonic() + wait_s
+        self._soonest_s = CROWD_S if outcome.kind in _CROWDED else _SHORTEST_S
+
+    def _wait_s(self, part: Sequence[Entry], kind: OutcomeKind) -> float:
         if kind is OutcomeKind.BUSY:
-            self.pace.refused()
+            self.pace.too_many_requests()
+            return self.pace.wait_s()
+        if kind is OutcomeKind.FULL:
+            self.pace.too_many_bytes(weight(part))
             return self.pace.wait_s()
         policy = self._policy.denied if kind is OutcomeKind.DENIED else self._policy.retry
         return policy.wait_s(self._failures)
@@ -161,21 +176,24 @@ class Delivery:
                 why,
             )
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, but leave time for another try where time is short."""
-        end = self._clock.monotonic() + seconds
-        while True:
-            left = self._time_left()
+    def _turn(self) -> float:
+        """Wait until the next request is due; the seconds left for it.
+
+        Leaves time for another try where time is short.
+        """
+        end = self._next_at
+        while (left := self._time_left()) > 0.0:
             now = self._clock.monotonic()
             # The end can move nearer while we wait: a job that ends, a
             # SIGTERM.
-            end = min(end, now + max(left / 3, _SHORTEST_S))
-            if now >= end or left <= 0.0:
-                return
+            end = min(end, now + max(left / 3, self._soonest_s))
+            if now >= end:
+                return left
             if self._clock.wait(self._wake, min(_SLICE_S, end - now)):
                 self._wake.clear()
-                return
+                return self._time_left()
             self._meanwhile()
+        return 0.0
 
     def _say(self, message: str, *args: object) -> None:
         now = self._clock.monotonic()

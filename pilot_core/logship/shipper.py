@@ -75,12 +75,21 @@ class ShipSettings:
 class _Load:
     """Entries on their way, and which positions are reached after how many of
     them.
+
+    Attributes
+    ----------
+    most_bytes
+        Bytes of lines after which it is full.
     """
 
+    most_bytes: float
     entries: list[Entry] = field(default_factory=list)
     commits: deque[tuple[int, TailedFile, Commit]] = field(default_factory=deque)
     size: int = 0
     busy: bool = False
+
+    def full(self) -> bool:
+        return self.size >= self.most_bytes
 
     def take(self, file: TailedFile, maker: RecordMaker, entries: Sequence[Entry]) -> None:
         self.entries += entries
@@ -130,6 +139,7 @@ class LogShipper:
         self._checkpoint = Checkpoint(checkpoint, self._disk)
         places = self._checkpoint.load()
         self._tails = [self._tail(path, places) for path in dict.fromkeys(files)]
+        self._turns = deque(self._tails)
         for tail in self._tails:
             tail.others = [other for other in self._tails if other is not tail]
         self._wake = threading.Event()
@@ -204,10 +214,12 @@ class LogShipper:
         With `ending`, lines without a newline and open records are closed.
         """
         self._look()
-        load = _Load()
+        load = _Load(min(self._settings.load_bytes, self._delivery.pace.share_bytes))
         done: list[tuple[Tail, TailedFile]] = []
         replaced = False
-        for tail in self._tails:
+        # None waits for long where another has a backlog without end.
+        self._turns.rotate(-1)
+        for tail in self._turns:
             for file in tuple(tail.files):
                 was_replaced = file.replaced
                 if self._gather(tail, file, load, ending=ending):
@@ -218,19 +230,19 @@ class LogShipper:
                 tail.forget(file)
         if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
             self._save()
-        self._behind = replaced or load.size >= self._settings.load_bytes
+        self._behind = replaced or load.full()
         return load.busy or replaced
 
     def _gather(self, tail: Tail, file: TailedFile, load: _Load, *, ending: bool) -> bool:
         """Read a file's news into the load; True if nothing will ever follow."""
-        if load.size >= self._settings.load_bytes:
+        if load.full():
             return False
         if file.maker is None:
             file.maker = self._maker_for(file.source)
         now = self._clock.monotonic()
         if file.grew(now):
-            while load.size < self._settings.load_bytes:
-                chunk = file.read(self._settings.read_bytes)
+            while not load.full():
+                chunk = file.read(min(self._settings.read_bytes, int(load.most_bytes)))
                 if chunk is None:
                     break
                 load.size += sum(map(len, chunk.lines))
@@ -288,7 +300,7 @@ class LogShipper:
     def _sleep(self) -> None:
         # Where the service is full, rarer and larger requests are what helps
         # everybody.
-        end = self._clock.monotonic() + max(self._settings.interval_s, self._delivery.pace.wait_s())
+        end = self._clock.monotonic() + max(self._settings.interval_s, self._delivery.idle_s())
         while (left := end - self._clock.monotonic()) > 0.0 and not self._stop.is_set():
             if self._clock.wait(self._wake, min(_SLICE_S, left)):
                 self._wake.clear()

@@ -68,6 +68,7 @@ class Fault:
     hang_s: float = 0.0
     reset: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    message: str = ""
     seen: int = 0
 
 
@@ -303,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return True
         if fault.status:
-            self._fail(fault.status, f"fault {fault.status}", headers=fault.headers)
+            self._fail(fault.status, fault.message or f"fault {fault.status}", headers=fault.headers)
             return True
         return False
 

@@ -100,6 +100,7 @@ FAULTS = {
     "deadline exceeded": Fault(status=504, times=3),
     "internal": Fault(status=500, times=3),
     "too many": Fault(status=429, times=5),
+    "too many bytes": Fault(status=429, times=5, message="Quota exceeded for quota metric 'Log write bytes'"),
     "too many, come back": Fault(status=429, times=1, headers={"Retry-After": "1"}),
     "permission denied": Fault(status=403, times=5),
     "unauthenticated": Fault(status=401, times=5),

@@ -22,7 +22,7 @@ from pilot_core.logship.sinks.google_access import (
     AnonymousAccess,
     LibraryAccess,
 )
-from pilot_core.logship.sinks.http import HttpPost, Reply, failed, kind_of
+from pilot_core.logship.sinks.http import HttpPost, Reply, failed
 from pilot_core.logship.target import Target
 
 __all__ = ["GoogleSink"]
@@ -152,7 +152,7 @@ class GoogleSink:
         Where it is the setting, nothing is given up: it counts as denied.
         """
         harmless = self._post(self._probe, timeout_s)
-        if kind_of(harmless.status) is OutcomeKind.DELIVERED:
+        if harmless.kind is OutcomeKind.DELIVERED:
             return outcome
         return Outcome(OutcomeKind.DENIED, detail=f"every request is refused: {harmless.detail}")
 
@@ -183,13 +183,13 @@ def _outcome(reply: Reply) -> Outcome:
     if each:
         codes = {int(status.get("code", 0)) for status in each.values()}
         if codes & _AGAIN:
-            kind = OutcomeKind.BUSY if _EXHAUSTED in codes else OutcomeKind.RETRY
+            kind = reply.exhausted if _EXHAUSTED in codes else OutcomeKind.RETRY
             return Outcome(kind, detail=reply.detail, retry_after_s=wait)
         if codes & _DENIED:
             return Outcome(OutcomeKind.DENIED, detail=reply.detail)
         rejected = {int(index): str(status.get("message", "refused")) for index, status in each.items()}
         return Outcome(OutcomeKind.DELIVERED, rejected=rejected, detail=reply.detail)
-    return Outcome(kind_of(reply.status), detail=reply.detail, retry_after_s=wait)
+    return Outcome(reply.kind, detail=reply.detail, retry_after_s=wait)
 
 
 def _error(body: bytes) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from pilot_core.base.httptime import retry_after
 from pilot_core.logship.contract import Outcome, OutcomeKind
 
-__all__ = ["HttpPost", "Reply", "failed", "kind_of"]
+__all__ = ["HttpPost", "Reply", "failed"]
 
 # Load balancers drop idle connections after a minute or more: renewed before.
 _IDLE_S = 45.0
 _MOST_REPLY = 4 * 1024 * 1024
 
+_TOO_LARGE = frozenset((400, 413, 422))
 _DENIED = frozenset((401, 403, 404, 407))
 
 
@@ -35,19 +36,28 @@ class Reply:
         words = self.body[:300].decode("utf-8", "replace").split()
         return f"HTTP {self.status} {' '.join(words)}".strip()
 
+    @property
+    def kind(self) -> OutcomeKind:
+        """What it means for a batch, where the service has no better words."""
+        if 200 <= self.status < 300:
+            return OutcomeKind.DELIVERED
+        if self.status in _TOO_LARGE:
+            return OutcomeKind.TOO_LARGE
+        if self.status == 429:
+            return self.exhausted
+        if self.status in _DENIED:
+            return OutcomeKind.DENIED
+        # Anything else may pass: a proxy's page, a redirect, an outage.
+        return OutcomeKind.RETRY
 
-def kind_of(status: int) -> OutcomeKind:
-    """What a status means for a batch, where the body says nothing better."""
-    if 200 <= status < 300:
-        return OutcomeKind.DELIVERED
-    if status in (400, 413, 422):
-        return OutcomeKind.TOO_LARGE
-    if status == 429:
-        return OutcomeKind.BUSY
-    if status in _DENIED:
-        return OutcomeKind.DENIED
-    # Anything else may pass: a proxy's page, a redirect, an outage.
-    return OutcomeKind.RETRY
+    @property
+    def exhausted(self) -> OutcomeKind:
+        """Which quota it is of a service that says that one is exhausted.
+
+        Cloud Logging names "Write requests per minute" or "Log write bytes
+        per minute per region"; Loki a limit in bytes/sec.
+        """
+        return OutcomeKind.FULL if b"byte" in self.body.lower() else OutcomeKind.BUSY
 
 
 def failed(err: Exception) -> Outcome:

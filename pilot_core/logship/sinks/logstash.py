@@ -11,7 +11,7 @@ import http.client
 from collections.abc import Mapping, Sequence
 
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
-from pilot_core.logship.sinks.http import HttpPost, failed, kind_of
+from pilot_core.logship.sinks.http import HttpPost, failed
 from pilot_core.logship.sinks.line import Line
 from pilot_core.logship.target import Target
 
@@ -59,10 +59,9 @@ class LogstashSink:
             reply = self._http.post("/", body, self._headers, timeout_s=timeout_s)
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        kind = kind_of(reply.status)
-        if kind is OutcomeKind.DELIVERED:
-            return Outcome(kind)
-        return Outcome(kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
+        if reply.kind is OutcomeKind.DELIVERED:
+            return Outcome(reply.kind)
+        return Outcome(reply.kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
-from pilot_core.logship.sinks.http import HttpPost, failed, kind_of
+from pilot_core.logship.sinks.http import HttpPost, failed
 from pilot_core.logship.target import Target
 
 __all__ = ["LokiSink"]
@@ -52,10 +52,9 @@ class LokiSink:
             )
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        kind = kind_of(reply.status)
-        if kind is OutcomeKind.DELIVERED:
-            return Outcome(kind)
-        return Outcome(kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
+        if reply.kind is OutcomeKind.DELIVERED:
+            return Outcome(reply.kind)
+        return Outcome(reply.kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""

@@ -28,7 +28,8 @@ ON_DISK = 150
 CASE = os.environ.get("PILOT_CASE", "")
 
 DENIED = Outcome(OutcomeKind.DENIED, detail="403")
-BUSY = Outcome(OutcomeKind.BUSY, detail="429")
+BUSY = Outcome(OutcomeKind.BUSY, detail="429 requests")
+FULL = Outcome(OutcomeKind.FULL, detail="429 bytes")
 
 
 class World:
@@ -40,7 +41,7 @@ class World:
         def mood(batch: Sequence[Entry]) -> Outcome:
             if not self.failing:
                 return YES
-            return chance.choice((YES, YES, YES, AGAIN, LOST_ANSWER, DENIED, BUSY))
+            return chance.choice((YES, YES, YES, AGAIN, LOST_ANSWER, DENIED, BUSY, FULL))
 
         # Small bounds, so that few records make many chunks, loads and
         # requests.

@@ -1,10 +1,12 @@
 """What an HTTP status means for a batch."""
 
+import json
+
 import pytest
 
 from pilot_core.logship.contract import OutcomeKind
 from pilot_core.logship.sinks.google import _outcome
-from pilot_core.logship.sinks.http import HttpPost, Reply, kind_of
+from pilot_core.logship.sinks.http import HttpPost, Reply
 
 KINDS = {
     OutcomeKind.DELIVERED: (200, 201, 204),
@@ -17,8 +19,30 @@ KINDS = {
 
 @pytest.mark.parametrize(("kind", "status"), [(k, s) for k, group in KINDS.items() for s in group])
 def test_statuses(kind: OutcomeKind, status: int) -> None:
-    assert kind_of(status) is kind
-    assert _outcome(Reply(status, 0.0, b"<html>")).kind is kind
+    reply = Reply(status, 0.0, b"<html>")
+    assert reply.kind is kind
+    assert _outcome(reply).kind is kind
+
+
+# In the words of Cloud Logging and of Loki.
+QUOTAS = {
+    "Quota exceeded for quota metric 'Write requests' and limit 'Write requests per minute' of service "
+    "'logging.googleapis.com' for consumer 'project_number:1'.": OutcomeKind.BUSY,
+    "Quota exceeded for quota metric 'Log write bytes' and limit 'Log write bytes per minute per region' of "
+    "service 'logging.googleapis.com' for consumer 'project_number:1'.": OutcomeKind.FULL,
+    "Ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec)": OutcomeKind.FULL,
+    "": OutcomeKind.BUSY,
+}
+
+
+@pytest.mark.parametrize(("words", "kind"), QUOTAS.items())
+def test_which_quota_it_is(words: str, kind: OutcomeKind) -> None:
+    reply = Reply(429, 0.0, words.encode())
+    assert reply.kind is kind
+    assert _outcome(reply).kind is kind
+    each = {"0": {"code": 8, "message": words}}
+    partly = {"error": {"code": 429, "details": [{"logEntryErrors": each}]}}
+    assert _outcome(Reply(429, 0.0, json.dumps(partly).encode())).kind is kind
 
 
 def partial(*codes: int) -> bytes:

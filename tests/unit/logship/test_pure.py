@@ -2,7 +2,9 @@
 resources.
 """
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilot_core.logship import jsontext
-from pilot_core.logship.batch import requests
+from pilot_core.logship.batch import request, weight
 from pilot_core.logship.checkpoint import Checkpoint, Place
-from pilot_core.logship.contract import Entry, SinkLimits
+from pilot_core.logship.contract import Entry
 from pilot_core.logship.disk import OsDisk
 from pilot_core.logship.level import severity
 from pilot_core.logship.resource import PodFacts, Resource
@@ -206,15 +208,19 @@ def entries(*sizes: int) -> list[Entry]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 3000), max_size=50), st.integers(0, 9), st.integers(0, 5000))
-def test_requests_keep_order_and_limits(sizes: list[int], count: int, size: int) -> None:
+@given(st.lists(st.integers(0, 3000), max_size=50), st.integers(1, 9), st.integers(0, 5000))
+def test_requests_keep_order_and_limits(sizes: list[int], most: int, size: int) -> None:
     made = entries(*sizes)
-    cut = list(requests(made, SinkLimits(batch_entries=count, batch_bytes=size)))
-    assert [e for request in cut for e in request] == made
-    for request in cut:
-        assert request
-        assert not count or len(request) <= count
-        assert not size or len(request) == 1 or sum(len(e.payload) + 256 for e in request) <= size
+    cut: list[Sequence[Entry]] = []
+    while (settled := sum(map(len, cut))) < len(made):
+        cut.append(request(made, settled, most=most, size=size))
+        assert cut[-1]
+    assert [e for part in cut for e in part] == made
+    for part, following in itertools.zip_longest(cut, cut[1:], fillvalue=()):
+        assert len(part) <= most
+        assert len(part) == 1 or weight(part) <= size
+        # And no smaller than need be.
+        assert not following or len(part) == most or weight([*part, following[0]]) > size
 
 
 def test_a_pod_is_a_k8s_container_with_all_its_labels() -> None:
