@@ -214,7 +214,8 @@ class LogShipper:
         With `ending`, lines without a newline and open records are closed.
         """
         self._look()
-        load = _Load(min(self._settings.load_bytes, self._delivery.pace.share_bytes))
+        # Half, because an entry is larger than its line.
+        load = _Load(min(self._settings.load_bytes, self._delivery.pace.share_bytes / 2))
         done: list[tuple[Tail, TailedFile]] = []
         replaced = False
         # None waits for long where another has a backlog without end.
