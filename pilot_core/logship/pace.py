@@ -7,9 +7,11 @@ and takes a tenth off with each yes, so that all together settle where about
 one request in eight is refused, and the gap is gone soon after the crowd is.
 
 Where the bytes are too many, a gap alone would serve those who send most.
-Each halves its share, the bytes of a request, with each such refusal and adds
+Each halves its share, the bytes of a request, with each such refusal, and adds
 a little with each yes: those who have more to send than that come to equal
-shares, and those who have less are heard (`benchmarks/fleet_logging.py`).
+shares, and those who have less are heard. It doubles where requests are too
+many: they have to be fewer and larger then. `benchmarks/fleet_logging.py` shows
+it.
 """
 
 import math
@@ -59,13 +61,14 @@ class Pace:
 
     def too_many_requests(self) -> None:
         """The service has too many requests."""
-        self.gap_s = min(CAP_S, max(self._first_s, self.gap_s * _WIDER))
+        self._widen()
+        self.share_bytes *= 2
 
     def too_many_bytes(self, size: int) -> None:
         """The service has too many bytes; `size` of them were in a request
         that it refused.
         """
-        self.too_many_requests()
+        self._widen()
         self.share_bytes = max(LEAST_BYTES, min(self.share_bytes, size) / 2)
 
     def accepted(self, *, hurry: bool) -> None:
@@ -78,6 +81,9 @@ class Pace:
         self.share_bytes += self.share_bytes if hurry else _STEP_BYTES
         if self.gap_s < _LEAST_S:
             self.gap_s, self.share_bytes = 0.0, math.inf
+
+    def _widen(self) -> None:
+        self.gap_s = min(CAP_S, max(self._first_s, self.gap_s * _WIDER))
 
     def wait_s(self) -> float:
         """Seconds until the next request: half the gap to one and a half."""
