@@ -21,6 +21,7 @@ from pilot_core.base.scope import Scope
 from pilot_core.compile import job_paths
 from pilot_core.config import Config
 from pilot_core.errors import BadJob, NodeError, PilotError, ServerError, SetupError
+from pilot_core.finalreport import breather_s
 from pilot_core.info.contract import Information
 from pilot_core.jobrun import CENTURY_S, JobRun
 from pilot_core.jobs.contract import JobSource
@@ -30,7 +31,6 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.queue import Queue
 from pilot_core.model.report import WorkerState
-from pilot_core.wrapup import breather_s
 
 __all__ = ["Agent"]
 

@@ -8,20 +8,19 @@ to the one `Scope` opened there and only puts events into the inbox
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pilot_core import actions, events, loglines
-from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.budget import Budget
 from pilot_core.base.inbox import Inbox
 from pilot_core.base.redact import secret_values
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
-from pilot_core.errors import PilotError
 from pilot_core.events import Event
+from pilot_core.finalreport import FinalReport
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
 from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
@@ -31,12 +30,12 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
-from pilot_core.model.report import CommandKind, JobReport, JobState, Reply
+from pilot_core.model.report import CommandKind, JobState, Reply
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
 from pilot_core.workfolder import WorkFolder
-from pilot_core.wrapup import HANGING, SHARE, Wrapper, WrapUpResult, deliver_at_last
+from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult
 
 if TYPE_CHECKING:
     from pilot_core.logship.shipper import LogShipper
@@ -139,11 +138,7 @@ class JobRun:
         self._shipper: LogShipper | None = None
         self._wrapper: Wrapper | None = None
         self._wrapped: WrapUpResult | None = None
-        self._delivering = False
-        self._waited_s = 0.0
-        self._hasten = threading.Event()
-        # What a final report under way may take; `_deliver` makes another.
-        self._patient = whole.part(CENTURY_S, "final report")
+        self._final = FinalReport(tools.server, whole=whole, seconds=config.wrapup.final_s, tell=self._tell)
         self._debug_command = (job.debug_command or "debug") if job.debug else ""
         self._heartbeat.debug(job.debug)
         self._actions: dict[type, Callable[[Scope, object], None]] = {
@@ -222,7 +217,7 @@ class JobRun:
             signal=self._signal,
             drain=self._drain,
             keep=self._keep,
-            waited_s=self._waited_s,
+            waited_s=self._final.waited_s,
         )
 
     def _find_log_place(self) -> None:
@@ -261,7 +256,7 @@ class JobRun:
 
     def _handle(self, scope: Scope, event: Event) -> None:
         if isinstance(event, events.Delivered | events.Undelivered):
-            self._delivering = False
+            self._final.answered()
         if isinstance(event, events.Commanded) and event.command.kind is CommandKind.NO_CLEANUP:
             self._keep = True
         for action in self._machine.handle(event):
@@ -330,8 +325,7 @@ class JobRun:
         self._whole.shorten(action.seconds)
         # The final report needs its part, without the waits between attempts.
         self._steps.shorten(action.seconds * SHARE)
-        self._hasten.set()
-        self._patient.shorten(action.seconds * HANGING)
+        self._final.hasten(action.seconds)
 
     def _wrap_up(self, scope: Scope, _: object) -> None:
         if self._shipper is not None and self._watch is None:
@@ -360,32 +354,14 @@ class JobRun:
 
     def _deliver(self, scope: Scope, action: object) -> None:
         assert isinstance(action, actions.Deliver)
-        if self._delivering:
+        if self._final.under_way:
             return  # its answer comes; the budget is the same one
-        self._delivering = True
         self._heartbeat.quiet()
         report = self._reports.final(action.ending, self._wrapped)
         self._tools.ledger.note("final", report)
         if report.code:
             loglines.add_error_codes(report.code, report.diag)
-        self._hasten = threading.Event()
-        budget = self._whole.part(self._config.wrapup.final_s, "final report")
-        self._patient = budget.part(budget.left, budget.name)
-        scope.spawn("final", self._insist, report, self._patient, budget, self._hasten)
-
-    def _insist(self, report: JobReport, patient: Budget, budget: Budget, hasten: threading.Event) -> None:
-        event: Event
-        try:
-            self._waited_s = deliver_at_last(
-                self._tools.server, report, patient=patient, budget=budget, hasten=hasten
-            )
-        except (PilotError, BudgetSpent) as err:
-            log.error("the final report of job %d was not delivered: %s", report.panda_id, err)
-            event = events.Undelivered(str(err))
-        else:
-            log.info("the server has the final report of job %d: %s", report.panda_id, report.state)
-            event = events.Delivered()
-        self._tell(event)
+        self._final.start(scope, report)
 
     def _end(self, _: Scope, __: object) -> None:
         if self._machine.delivered:

@@ -14,13 +14,13 @@ from pilot_core.base.files import remove_tree
 from pilot_core.config import WorkerConfig
 from pilot_core.errors import PilotError, ServerError, ServerRefused, SetupError
 from pilot_core.experiments.files import forget_secrets
+from pilot_core.finalreport import deliver
 from pilot_core.jobtools import JobTools
 from pilot_core.ledger import HeldJob, last_report
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.report import JobReport, JobState
-from pilot_core.wrapup import deliver
 
 __all__ = ["LastWord", "remove_job"]
 

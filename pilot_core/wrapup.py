@@ -1,5 +1,5 @@
-"""After the payload: last log lines, bundle, upload, final report; each with
-its own allowance of time.
+"""After the payload: last log lines, bundle, upload; each with its own
+allowance of time.
 
 The failure of one step never stops the next, and each failure is named in the
 job's diagnostics. Order: what is read (the payload's last records) before what
@@ -8,30 +8,26 @@ once more at the very end, so that it holds the end.
 """
 
 import logging
-import random
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.base.budget import Budget, BudgetSpent
-from pilot_core.base.retry import insistence, retry
 from pilot_core.config import WrapupConfig
-from pilot_core.errors import PilotError, ServerRefused, StorageError
+from pilot_core.errors import PilotError, StorageError
 from pilot_core.experiments.contract import Experiment
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
-from pilot_core.model.report import FileReport, JobReport
-from pilot_core.server.contract import Server
+from pilot_core.model.report import FileReport
 from pilot_core.storage.logs import LogUploader
 
 if TYPE_CHECKING:
     from pilot_core.logship.contract import ShipCounts
     from pilot_core.logship.shipper import LogShipper
 
-__all__ = ["HANGING", "SHARE", "WrapUpResult", "Wrapper", "breather_s", "deliver", "deliver_at_last"]
+__all__ = ["SHARE", "WrapUpResult", "Wrapper"]
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +35,9 @@ log = logging.getLogger(__name__)
 #: waits for it, and a signal must not wait longer than this.
 LAST_LOG_S = 5.0
 
-#: Longest pause after a final report that had to wait, in units of its wait
-#: and in seconds.
-BREATHER = 2.0
-LONGEST_BREATHER_S = 1_800.0
-
 #: Of the time left when the pilot is killed during the wrap-up: what is not
 #: stored within this part of it is stored after the final report, if at all.
 SHARE = 1 / 8
-
-#: And what of it a final report may take that hangs just then.
-HANGING = 1 / 3
 
 
 @dataclass(slots=True)
@@ -208,91 +196,3 @@ class Wrapper:
 def replace_diag(err: StorageError, diag: str) -> StorageError:
     """The same failure with other words."""
     return type(err)(diag, err.code)
-
-
-def deliver(server: Server, report: JobReport, *, budget: Budget, stop: threading.Event) -> None:
-    """Get the final report accepted.
-
-    The server's client repeats it until the server says that it has stored it,
-    or the budget is over. A report that is refused as such is sent once more
-    without all that is not needed to end the job; where it is not clear what
-    the server means, both are tried again for as long as there is time.
-
-    Raises
-    ------
-    ServerError, BudgetSpent
-        If it could not be delivered; the report stays in the ledger then.
-    """
-
-    def send() -> None:
-        try:
-            server.update_job(report, budget=budget, stop=stop)
-        except ServerRefused as err:
-            log.error("the server refused the final report (%s); trying the bare one", err)
-            server.update_job(bare(report), budget=budget, stop=stop)
-
-    retry(
-        send,
-        policy=insistence(budget),
-        again=lambda err: 0.0 if isinstance(err, ServerRefused) and err.unclear else None,
-        clock=budget.clock,
-        budget=budget,
-        stop=stop,
-        what=f"the final report of job {report.panda_id}",
-    )
-
-
-def deliver_at_last(
-    server: Server, report: JobReport, *, patient: Budget, budget: Budget, hasten: threading.Event
-) -> float:
-    """Deliver; once `hasten` is set, again with what is then left of the
-    budget, which is so little that nothing waits long.
-
-    Parameters
-    ----------
-    patient
-        The part of the budget that ends when there is haste: what hangs then
-        must not take all of it.
-
-    Returns the seconds it took.
-
-    Raises
-    ------
-    ServerError, BudgetSpent
-        As `deliver`.
-    """
-    began_s = budget.clock.monotonic()
-    try:
-        deliver(server, report, budget=patient, stop=hasten)
-    except (PilotError, BudgetSpent):
-        if not hasten.is_set():
-            raise
-        deliver(server, report, budget=budget, stop=threading.Event())
-    return budget.clock.monotonic() - began_s
-
-
-def breather_s(waited_s: float) -> float:
-    """Seconds for which a pilot neither asks for a job nor makes room for
-    another pilot, after a final report that had to wait so long.
-
-    The others' reports come just now, and a new job is three requests more:
-    those of a fleet are spread over twice the time that the server was away
-    (`benchmarks/fleet_server.py`).
-    """
-    return random.uniform(0.0, min(BREATHER * waited_s, LONGEST_BREATHER_S))
-
-
-def bare(report: JobReport) -> JobReport:
-    """Only what ends the job: no text that could be too long, no numbers that
-    could be out of range.
-    """
-    return replace(
-        report,
-        log_tail="",
-        stdout="",
-        metrics="",
-        metadata="",
-        timing=(),
-        usage=type(report.usage)(),
-        cores=1,
-    )

@@ -12,6 +12,7 @@ from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.config import ServerConfig
 from pilot_core.errors import PilotError
+from pilot_core.finalreport import deliver
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.make import make_sink
@@ -19,7 +20,6 @@ from pilot_core.logship.target import parse_target
 from pilot_core.model.report import JobReport
 from pilot_core.server.auth import Auth
 from pilot_core.server.client import PandaServer
-from pilot_core.wrapup import deliver
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
 from pilot_starter.lastwill import Heirs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_core.wrapup import BREATHER
+from pilot_core.finalreport import BREATHER
 from tests.fakes.world import Twist, World
 
 WAITED_S = 600.0

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,15 @@ import pytest
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
 from pilot_core.config import WrapupConfig
-from pilot_core.errors import ServerRefused, StorageError
+from pilot_core.errors import StorageError
 from pilot_core.experiments.generic import GenericExperiment
 from pilot_core.logship.contract import ShipCounts
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job, OutputFile
 from pilot_core.model.payload import JobPaths
-from pilot_core.model.report import FileReport, JobReport, JobState, Node, Reply
-from pilot_core.model.sample import Usage
+from pilot_core.model.report import FileReport
 from pilot_core.storage.logs import LogUploader
-from pilot_core.wrapup import Wrapper, deliver
-from tests.fakes.server import FakeServer
+from pilot_core.wrapup import Wrapper
 from tests.fakes.storage import PREFIX, FakeTool
 from tests.fakes.virtual_clock import VirtualClock
 
@@ -132,50 +129,3 @@ def test_a_killed_pilot_with_little_time_stores_what_comes_first(
     assert done + (["logs"] if wrapped.result.stored else []) == kept
     wrapped.store_last_log(whole)
     assert clock.monotonic() - began <= seconds
-
-
-REPORT = JobReport(
-    1, 1, JobState.FINISHED, "Q", Node("n"), diag="d", log_tail="tail", metadata="{}", usage=Usage(cpu_s=3.0)
-)
-
-
-class Choosy(FakeServer):
-    """Refuses reports that hold more than what ends a job."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[JobReport] = []
-
-    def update_job(self, report: JobReport, **_: object) -> Reply:  # type: ignore[override]
-        self.seen.append(report)
-        if report.metadata or report.usage.cpu_s:
-            raise ServerRefused("too much")
-        return Reply()
-
-
-class Troubled(FakeServer):
-    """Says no in words of its own for a while."""
-
-    def __init__(self, *, unclear: bool) -> None:
-        super().__init__()
-        self.unclear, self.left = unclear, 6
-
-    def update_job(self, report: JobReport, **_: object) -> Reply:  # type: ignore[override]
-        self.left -= 1
-        if self.left:
-            raise ServerRefused("ORA-03113", unclear=self.unclear)
-        return Reply()
-
-
-def test_a_refusal_that_is_not_clear_is_not_the_last_word() -> None:
-    deliver(Troubled(unclear=True), REPORT, budget=whole(), stop=threading.Event())
-    clear = Troubled(unclear=False)
-    with pytest.raises(ServerRefused):
-        deliver(clear, REPORT, budget=whole(), stop=threading.Event())
-    assert clear.left == 4, "in full, and bare"
-
-
-def test_a_refused_report_is_sent_bare() -> None:
-    server = Choosy()
-    deliver(server, REPORT, budget=whole(), stop=threading.Event())
-    assert server.seen == [REPORT, replace(REPORT, log_tail="", metadata="", usage=Usage())]
