@@ -17,7 +17,7 @@ from pilot_core.base.files import tail_bytes
 from pilot_core.errors import PayloadError
 from pilot_core.model.payload import JobPaths
 
-__all__ = ["LIMIT", "debug_output"]
+__all__ = ["LIMIT", "DebugMode", "debug_output"]
 
 LIMIT = 2048
 
@@ -26,6 +26,59 @@ MOST_FILES = 20_000
 
 # What `debug` shows the end of: the youngest of these.
 _LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt")
+
+# Stops the payload for as long as it looks: once for each time it is asked
+# for, not at each heartbeat.
+_ONCE = "gdb"
+
+
+class DebugMode:
+    """What an operator asked to see of a job, for each of its heartbeats.
+
+    Parameters
+    ----------
+    command
+        Of the job's definition; empty for none.
+    look
+        Carries out a command; may raise anything.
+
+    Attributes
+    ----------
+    command
+        What is shown now; empty while nobody looks.
+    """
+
+    def __init__(self, command: str, look: Callable[[str], str]) -> None:
+        self.command = command
+        self._look = look
+        self._taken = ("", "")
+
+    def ask(self, command: str) -> bool:
+        """Show this from now on; False if it is what is shown anyway."""
+        if command == self.command:
+            return False
+        self.command, self._taken = command, ("", "")
+        return True
+
+    def text(self) -> str:
+        """What the command shows; may take long, and never raises."""
+        command = self.command
+        if not command:
+            return ""
+        if self._taken[0] == command:
+            return self._taken[1]
+        try:
+            text = self._look(command)
+        except Exception as err:  # noqa: BLE001 - a look must never cost a job
+            # The payload's files come and go, and a pattern is the operator's
+            # own.
+            text, kept = str(err) or type(err).__name__, False
+        else:
+            kept = command.split()[0] == _ONCE
+        # A file's name may hold bytes that are no text.
+        text = text.encode("utf-8", "replace").decode()
+        self._taken = (command, text) if kept else ("", "")
+        return text
 
 
 def debug_output(text: str, paths: JobPaths, container: Container | None = None) -> str:

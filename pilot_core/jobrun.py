@@ -19,6 +19,7 @@ from pilot_core.base.redact import secret_values
 from pilot_core.base.scope import Scope
 from pilot_core.compile import job_labels
 from pilot_core.config import Config
+from pilot_core.debugging import DebugMode
 from pilot_core.events import Event
 from pilot_core.finalreport import FinalReport
 from pilot_core.heartbeat import Heartbeat
@@ -129,7 +130,7 @@ class JobRun:
         )
         self._heartbeat = Heartbeat(
             tools.server,
-            report=lambda state: replace(self._reports.ordinary(state), stdout=self._debug_text()),
+            report=lambda state: replace(self._reports.ordinary(state), stdout=self._shown()),
             heard=self._hear,
             lost=lambda seconds: self._tell(events.ServerLost(seconds)),
             config=config.heartbeat,
@@ -139,14 +140,17 @@ class JobRun:
         self._wrapper: Wrapper | None = None
         self._wrapped: WrapUpResult | None = None
         self._final = FinalReport(tools.server, whole=whole, seconds=config.wrapup.final_s, tell=self._tell)
-        self._debug_command = (job.debug_command or "debug") if job.debug else ""
+        self._debug = DebugMode(
+            (job.debug_command or "debug") if job.debug else "",
+            lambda command: tools.debug_output(command, paths, self._payload.container),
+        )
         self._heartbeat.debug(job.debug)
         self._actions: dict[type, Callable[[Scope, object], None]] = {
             actions.Report: self._say,
             actions.Prepare: self._prepare,
             actions.CancelPreparation: self._cancel,
             actions.Stop: self._stop,
-            actions.Debug: self._debug,
+            actions.Debug: self._look,
             actions.WrapUp: self._wrap_up,
             actions.Hurry: self._hurry,
             actions.Deliver: self._deliver,
@@ -309,13 +313,11 @@ class JobRun:
         assert isinstance(action, actions.Stop)
         scope.spawn("stop", self._payload.stop, action.grace_s)
 
-    def _debug(self, _: Scope, action: object) -> None:
+    def _look(self, _: Scope, action: object) -> None:
         assert isinstance(action, actions.Debug)
-        kind, before = action.command.kind, self._debug_command
         shown = {CommandKind.DEBUG: self._job.debug_command or "debug", CommandKind.DEBUG_OFF: ""}
-        self._debug_command = shown.get(kind, action.command.text)
-        if before != self._debug_command:
-            self._heartbeat.debug(kind is not CommandKind.DEBUG_OFF)
+        if self._debug.ask(shown.get(action.command.kind, action.command.text)):
+            self._heartbeat.debug(action.command.kind is not CommandKind.DEBUG_OFF)
 
     def _hurry(self, _: Scope, action: object) -> None:
         assert isinstance(action, actions.Hurry)
@@ -373,17 +375,5 @@ class JobRun:
     def _usage(self) -> Usage:
         return self._watch.usage() if self._watch is not None else Usage()
 
-    def _debug_text(self) -> str:
-        """What the debug command shows; for the heartbeat's thread: it may
-        take long.
-        """
-        if not self._debug_command:
-            return ""
-        try:
-            text = self._tools.debug_output(self._debug_command, self._paths, self._payload.container)
-        except Exception as err:  # noqa: BLE001 - a look must never cost a job
-            # The payload's files come and go, and a pattern is the operator's
-            # own.
-            text = str(err) or type(err).__name__
-        # A file's name may hold bytes that are no text.
-        return self._tools.redactor.text(text.encode("utf-8", "replace").decode())
+    def _shown(self) -> str:
+        return self._tools.redactor.text(self._debug.text())

@@ -8,7 +8,7 @@ import pytest
 
 from container.contract import Container
 from container.errors import EngineError
-from pilot_core.debugging import LIMIT, debug_output
+from pilot_core.debugging import LIMIT, DebugMode, debug_output
 from pilot_core.errors import PayloadError
 from pilot_core.model.payload import JobPaths
 
@@ -120,3 +120,35 @@ def test_ps_and_gdb_look_at_the_payload_wherever_it_runs(paths: JobPaths) -> Non
 def test_before_the_payload_there_is_nothing_to_look_at(paths: JobPaths, command: str) -> None:
     with pytest.raises(PayloadError, match="the payload does not run"):
         shown(command, paths, None)
+
+
+def test_a_stack_is_taken_once_and_shown_until_something_else_is_asked_for() -> None:
+    taken: list[str] = []
+
+    def look(command: str) -> str:
+        taken.append(command)
+        if len(taken) == 1:
+            raise PayloadError("the payload does not run")
+        return f"{command} {len(taken)}"
+
+    mode = DebugMode("", look)
+    assert mode.text() == ""
+    assert mode.ask("gdb 7")
+    assert [mode.text() for _ in range(3)] == ["the payload does not run", "gdb 7 2", "gdb 7 2"]
+    assert not mode.ask("gdb 7")
+    assert mode.ask("ps")
+    assert [mode.text() for _ in range(2)] == ["ps 3", "ps 4"]
+    assert mode.ask("gdb 7")
+    assert mode.text() == "gdb 7 5"
+
+
+def test_what_is_seen_is_text() -> None:
+    def look(command: str) -> str:
+        if command == "ls":
+            return "caf\udce9.log"
+        raise RecursionError
+
+    mode = DebugMode("ls", look)
+    assert mode.text() == "caf?.log"
+    mode.ask("du")
+    assert mode.text() == "RecursionError"
