@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.fakes.preemption import SCENARIOS, Measured, Scenario, metadata, new_site
+from tests.fakes.preemption import SCENARIOS, Measured, Scenario
+from tests.fakes.site import metadata, new_site
 
 #: Left out, as the log says it: what to look for, words for the table.
 LEFT_OUT = (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.patience import stated
-from tests.fakes.preemption import SCENARIOS, Measured, Scenario, metadata, new_site
+from tests.fakes.preemption import SCENARIOS, Measured, Scenario
+from tests.fakes.site import metadata, new_site
 
 pytestmark = pytest.mark.slow
 

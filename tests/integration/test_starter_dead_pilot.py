@@ -17,7 +17,8 @@ import pytest
 from pilot_core.ledger import FILE_NAME
 from pilot_core.local.faults import FaultKind
 from tests.fakes.patience import stated
-from tests.fakes.preemption import SCENARIOS, Site, new_site
+from tests.fakes.preemption import SCENARIOS
+from tests.fakes.site import Site, new_site
 
 KNOWN_S = 5.0
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.patience import stated
 from tests.fakes.pilot.process import Starter, wait_for
-from tests.fakes.preemption import new_site
+from tests.fakes.site import new_site
 
 
 @pytest.fixture
