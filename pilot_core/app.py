@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pilot_core.logship.contract import Sink
     from pilot_core.logship.resource import PodFacts
     from pilot_core.logship.shipper import LogShipper
+    from pilot_core.logship.target import Target
 
 __all__ = ["Pilot"]
 
@@ -109,6 +110,7 @@ class Pilot:
             clock=clock,
             uploaded=self.vitals.uploaded,
         )
+        self._log_target = self._find_log_target()
         self._signals = Signals(config, clock=clock)
         self._born = clock.monotonic()
         self._asking: Asking | None = None
@@ -202,16 +204,31 @@ class Pilot:
 
     # --- logs and watching --------------------------------------------------
 
+    def _find_log_target(self) -> "Target | None":
+        """Where the payload's log goes; said at the start, before any job."""
+        realtime = self.config.realtime
+        if not realtime.enabled:
+            return None
+        from pilot_core.logship.target import parse_target
+
+        if not realtime.files:
+            log.error("real-time logging is off: REALTIME_LOGFILES names no file")
+            return None
+        try:
+            return parse_target(realtime.server)
+        except ValueError as err:
+            log.error("real-time logging is off: --realtime-logging-server %s", err)
+            return None
+
     def _shipper(self, job: Job, paths: JobPaths) -> "tuple[LogShipper, Sink] | None":
         realtime = self.config.realtime
-        if not realtime.enabled or not realtime.files:
+        if self._log_target is None:
             return None
         # Imported here: a pilot without real-time log does without this 1 MB.
         from pilot_core.logship.disk import ConfinedDisk
         from pilot_core.logship.record import JobContext, PayloadRecords
         from pilot_core.logship.shipper import LogShipper, ShipSettings
         from pilot_core.logship.sinks.make import make_sink
-        from pilot_core.logship.target import parse_target
 
         worker = self.config.worker
         context = JobContext(
@@ -222,9 +239,7 @@ class Pilot:
             request_id=job.request_id,
         )
         try:
-            sink = make_sink(
-                parse_target(realtime.server), realtime.logname, self._facts(), job.pilot_secrets
-            )
+            sink = make_sink(self._log_target, realtime.logname, self._facts(), job.pilot_secrets)
         except ValueError as err:
             log.error("real-time logging is off: %s", err)
             return None

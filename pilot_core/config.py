@@ -312,7 +312,9 @@ class RealtimeConfig:
     logname
         Log name (`Panda-RubinLog`).
     files
-        Names below the job directory, or absolute paths.
+        Names below the job directory, or absolute paths. Both kinds of
+        payload are served where nobody says: Rubin's, which writes records,
+        and one that prints.
     interval_s
         Time between two looks at a file.
     """
@@ -320,7 +322,7 @@ class RealtimeConfig:
     enabled: bool = False
     server: str = ""
     logname: str = "Panda-RubinLog"
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = ("payload-log.json", "payload.stdout")
     interval_s: float = 5.0
     memory_bytes: int = 8 * 1024 * 1024
 

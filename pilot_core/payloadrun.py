@@ -228,8 +228,9 @@ class PayloadRun:
         if payload.kind is not PayloadKind.IMAGE:
             return
         self._make_shared()
+        ours = [path.name for path in (self._paths.stdout, self._paths.stderr, self._paths.log)]
         for name in self._realtime_files:
-            if "/" not in name:
+            if "/" not in name and name not in ours:
                 link = safe_join(self._paths.work, name)
                 with contextlib.suppress(FileExistsError):
                     link.symlink_to(self._paths.shared / name)

@@ -159,9 +159,7 @@ class Wrapper:
     def _drain(self, budget: Budget) -> None:
         if self._shipper is None:
             return
-        self.result.counts = counts = self._shipper.finish(budget)
-        if counts.left_bytes or counts.rejected:
-            log.error("real-time log incomplete: %s", counts)
+        self.result.counts = self._shipper.finish(budget)
 
     def _outputs(self, budget: Budget) -> None:
         self.result.files, problem = self._stage_out(budget)

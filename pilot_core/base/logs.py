@@ -23,8 +23,10 @@ __all__ = ["FileLog", "file_log", "setup_logging"]
 DEBUG_FORMAT = "%(asctime)s | %(levelname)-8s | %(name)-32s | %(funcName)-25s | %(message)s"
 PLAIN_FORMAT = "%(asctime)s | %(levelname)-8s | %(message)s"
 
-# Libraries that would write tokens, headers or a line per request at DEBUG.
-_QUIET = ("urllib3", "google", "docker", "requests", "grpc", "asyncio")
+# Libraries that would write tokens, headers or a line per request at DEBUG,
+# and one that warns at each request of what our own line says once a minute.
+_QUIET = dict.fromkeys(("urllib3", "google", "docker", "requests", "grpc", "asyncio"), logging.WARNING)
+_QUIET["google.auth"] = logging.ERROR
 
 
 # What a line of this log begins with.
@@ -111,8 +113,8 @@ def setup_logging(*, debug: bool, redactor: Redactor) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,17 @@ def options(server: str, interval: str = "5") -> Sequence[str]:
 ENVIRONMENT = {"REALTIME_LOGFILES": NAME}
 
 
-def run(panda: LocalPanda, home: Path, script: str, server: str, interval: str = "5") -> str:
+def run(
+    panda: LocalPanda,
+    home: Path,
+    script: str,
+    server: str,
+    interval: str = "5",
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> str:
     """Run one job to its end; what the pilot has printed."""
     job = submit(panda, script)
-    with start_pilot(panda, home, *options(server, interval), environment=ENVIRONMENT) as pilot:
+    with start_pilot(panda, home, *options(server, interval), environment=environment) as pilot:
         assert pilot.wait() == 0, pilot.text()[-4000:]
         text = pilot.text()
     assert panda.store.job(job).status == "finished", text[-4000:]
@@ -119,6 +126,33 @@ def test_short_lives(panda: LocalPanda, service: CloudLogging, tmp_path: Path, s
     text = run(panda, tmp_path / "home", script, google(service))
     assert numbers(service) == list(range(200))
     assert "200 sent, 0 repeated, 0 rejected, 0 bytes left" in text
+
+
+def test_without_a_word_what_it_prints_and_its_records(
+    panda: LocalPanda, service: CloudLogging, tmp_path: Path
+) -> None:
+    script = "open('payload-log.json', 'w').write(say(1)); print('hello')"
+    text = run(panda, tmp_path / "home", script, google(service), environment={})
+    assert sorted(str(p["message"]) for p in payloads(service)) == ["hello", "line"]
+    assert "2 sent, 0 repeated, 0 rejected, 0 bytes left" in text
+
+
+@pytest.mark.parametrize(
+    ("server", "files", "words"),
+    [
+        ("foo", NAME, "--realtime-logging-server 'foo' names no log service"),
+        ("loki", NAME, "'loki': loki needs an address"),
+        ("stdout", ":", "REALTIME_LOGFILES names no file"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_said_before_any_job(
+    panda: LocalPanda, tmp_path: Path, server: str, files: str, words: str
+) -> None:
+    text = run(panda, tmp_path / "home", "print(1)", server, environment={"REALTIME_LOGFILES": files})
+    said = [line for line in text.splitlines() if "real-time logging is off" in line]
+    assert len(said) == 1
+    assert words in said[0]
+    assert text.index(said[0]) < text.index("received job")
 
 
 def test_a_megabyte_without_a_newline(panda: LocalPanda, service: CloudLogging, tmp_path: Path) -> None:
