@@ -40,14 +40,14 @@ from pilot_core.logship.delivery import CROWD_S  # noqa: E402
 from pilot_core.logship.pace import Pace  # noqa: E402 - runs from a checkout
 from pilot_core.logship.shipper import ShipSettings  # noqa: E402
 
-RECORD_BYTES = 900  # a Rubin record with the pilot's fields and its envelope
+LINE_BYTES = 612  # a Rubin record in its file
+RECORD_BYTES = 900  # the same with the pilot's fields and its envelope
 MIX = ((0.75, 1 / 60), (0.20, 0.5), (0.05, 4.0))
 DRAIN_S = 30.0
 SETTINGS = ShipSettings()
 BEHIND_S = 600.0
 SAY_EVERY_S = 60.0
 ROUND_TRIP_S = 0.1
-MOST = min(1000, SETTINGS.load_bytes // RECORD_BYTES)
 
 
 @dataclass(slots=True)
@@ -85,17 +85,16 @@ class Pilot:
     sent: int = 0
     repeated: int = 0
     told_at: float = float("-inf")
+    abreast_at: float = 0.0
     pace: Pace = field(default_factory=Pace)
 
     def written(self, now: float) -> int:
         """Records in the file."""
         return int((min(now, self.end) - self.start) * self.rate)
 
-    def waits_s(self, now: float) -> float:
-        """Age of the oldest record that nobody has taken; 0 without one."""
-        if self.written(now) == self.sent:
-            return 0.0
-        return now - self.start - (self.sent + 1) / self.rate
+    def behind_s(self, now: float) -> float:
+        """As the shipper counts it."""
+        return now - max(self.abreast_at, self.start) if self.written(now) > self.sent else 0.0
 
 
 @dataclass(slots=True)
@@ -152,19 +151,19 @@ class Fleet:
     def _scrape(self, row: Row) -> None:
         """The pilots' metrics at the end of a minute."""
         now = (row.minute + 1) * 60.0
-        begun = [pilot for pilot in self.pilots if pilot.start <= now]
-        row.waiting = sum(pilot.written(now) - pilot.sent for pilot in begun) * RECORD_BYTES / 1e6
-        row.behind = sum(pilot.waits_s(now) > BEHIND_S for pilot in begun)
+        alive = [pilot for pilot in self.pilots if pilot.start <= now < pilot.end + DRAIN_S]
+        row.waiting = sum(pilot.written(now) - pilot.sent for pilot in alive) * LINE_BYTES / 1e6
+        row.behind = sum(pilot.behind_s(now) > BEHIND_S for pilot in alive)
 
     def _look(self, now: float, pilot: Pilot) -> float | None:
         """One look at the file; when the next one is, None after the last."""
         ending = now >= pilot.end
         waiting = pilot.written(now) - pilot.sent
         if waiting == 0:
+            pilot.abreast_at = now
             return None if ending else min(pilot.end, now + max(SETTINGS.interval_s, pilot.pace.wait_s()))
-        count = min(
-            waiting, MOST, max(1, int(min(MOST * RECORD_BYTES, pilot.pace.share_bytes)) // RECORD_BYTES)
-        )
+        # A look reads half a share of lines.
+        count = min(waiting, max(1, int(min(SETTINGS.load_bytes, pilot.pace.share_bytes / 2)) // LINE_BYTES))
         row = self.rows[min(int(now // 60), len(self.rows) - 1)]
         row.requests += 1
         size = count * RECORD_BYTES
@@ -185,6 +184,8 @@ class Fleet:
         pilot.sent += count
         row.records += count
         pilot.pace.accepted(hurry=ending)
+        if count == waiting:
+            pilot.abreast_at = now
         if ending or count < waiting:
             # The next request of a backlog, a round trip later at least.
             return self._again(now, pilot, max(ROUND_TRIP_S, pilot.pace.apart_s()))
@@ -195,14 +196,14 @@ class Fleet:
         if now < pilot.end:
             # The end of the payload wakes the shipper.
             return min(now + wait, pilot.end)
-        left = pilot.end + DRAIN_S - now
-        if left <= 0.0:
-            if pilot.written(now) == pilot.sent:
-                return None
+        over = pilot.end + DRAIN_S
+        following = now + min(wait, max((over - now) / 3, CROWD_S))
+        if following < over:
+            return following
+        if pilot.written(now) > pilot.sent:
             self.left_at_end += pilot.written(now) - pilot.sent
             self.late += 1
-            return None
-        return now + min(wait, max(left / 3, CROWD_S))
+        return None
 
     def of(self, rate: float) -> tuple[int, int]:
         """Records written and delivered by the payloads with this rate."""

@@ -32,7 +32,6 @@ class Vitals:
         self._lock = threading.Lock()
         self._numbers: dict[str, float] = {}
         self._log: Callable[[], ShipCounts] | None = None
-        self._behind_since: float | None = None
 
     def count(self, name: str, by: float = 1) -> None:
         """Add to a counter."""
@@ -50,7 +49,7 @@ class Vitals:
         added up.
         """
         with self._lock:
-            before, self._log, self._behind_since = self._log, counts, None
+            before, self._log = self._log, counts
         if before is not None:
             for name, value in _of_log(before()).items():
                 self.count(name, value)
@@ -67,16 +66,11 @@ class Vitals:
         if counts is None:
             return numbers
         told = counts()
-        now = self._clock.monotonic()
-        if not told.left_bytes:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = now
         # What waits of the log in hand is not lost.
         for name, value in {**_of_log(told), "log/payload/lost_bytes": 0}.items():
             numbers[name] = numbers.get(name, 0) + value
         numbers["log/payload/waiting_bytes"] = told.left_bytes
-        numbers["log/payload/behind_s"] = now - (now if self._behind_since is None else self._behind_since)
+        numbers["log/payload/behind_s"] = told.behind_s
         return numbers
 
 

@@ -233,6 +233,9 @@ class ShipCounts:
         Entries the service refused for good.
     left_bytes
         Bytes of the files, read or not, that the sink has not confirmed.
+    behind_s
+        Age of the last look that found nothing more to deliver; 0 without
+        bytes left.
     last_error
         The last failure in the service's words; empty if there was none.
     """
@@ -241,6 +244,7 @@ class ShipCounts:
     repeated: int = 0
     rejected: int = 0
     left_bytes: int = 0
+    behind_s: float = 0.0
     last_error: str = ""
 
 

@@ -67,7 +67,7 @@ class Delivery:
     sink, policy, clock
         Where to, how, and the source of time.
     wake
-        Ends a wait early; the wait is then judged anew.
+        Ends a wait early: the request is then sent at once.
     time_left
         Seconds until delivery has to be given up; asked again and again.
     meanwhile
@@ -95,7 +95,7 @@ class Delivery:
         self._meanwhile = meanwhile
         self._said_at = float("-inf")
         self._failures = 0
-        self._next_at = float("-inf")
+        self._next_at = -math.inf
         self._soonest_s = _SHORTEST_S
 
     def deliver(self, entries: Sequence[Entry]) -> Iterator[int]:
@@ -116,26 +116,36 @@ class Delivery:
                 tried = max(tried, settled + len(part))
                 self._failed(part, outcome)
                 continue
-            self._taken()
+            self._answered()
             if outcome.kind is OutcomeKind.TOO_LARGE and len(part) > 1:
                 most = len(part) // 2
                 continue
+            self.pace.accepted(hurry=self._time_left() < math.inf)
+            self._next_at = self._clock.monotonic() + self.pace.apart_s()
+            self._soonest_s = CROWD_S
             self._settle(part, outcome)
             most = min(at_most, 2 * most)
             settled += len(part)
             yield settled
 
-    def idle_s(self) -> float:
-        """Seconds for which it is no use to look whether there is more."""
-        return max(0.0, self._next_at - self._clock.monotonic()) or self.pace.wait_s()
+    def backlog_s(self) -> float:
+        """Seconds until the next request is due."""
+        return max(0.0, self._next_at - self._clock.monotonic())
 
-    def _taken(self) -> None:
+    def idle_s(self) -> float:
+        """The same where there is no backlog: a full service is then asked
+        rarely.
+        """
+        return self.backlog_s() or self.pace.wait_s()
+
+    def at_once(self) -> None:
+        """The next request waits for nothing."""
+        self._next_at = -math.inf
+
+    def _answered(self) -> None:
         if self._failures:
             log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
         self._failures = 0
-        self.pace.accepted(hurry=self._time_left() < math.inf)
-        self._next_at = self._clock.monotonic() + self.pace.apart_s()
-        self._soonest_s = CROWD_S
 
     def _failed(self, part: Sequence[Entry], outcome: Outcome) -> None:
         self._failures += 1

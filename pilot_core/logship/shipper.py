@@ -6,6 +6,7 @@ One loop on one thread owns files, makers and sink. Other threads may only call
 
 import dataclasses
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -78,10 +79,13 @@ class _Load:
 
     Attributes
     ----------
+    read_bytes
+        Of one read: the grain in which positions move.
     most_bytes
         Bytes of lines after which it is full.
     """
 
+    read_bytes: int
     most_bytes: float
     entries: list[Entry] = field(default_factory=list)
     commits: deque[tuple[int, TailedFile, Commit]] = field(default_factory=deque)
@@ -149,6 +153,7 @@ class LogShipper:
         self._gave_up = False
         self._behind = False
         self._saved_at = float("-inf")
+        self._abreast_at = clock.monotonic()
         self._delivery = Delivery(
             sink,
             self._settings.delivery,
@@ -169,10 +174,7 @@ class LogShipper:
         try:
             while self._budget is None and not stop.is_set():
                 self.ship_once()
-                # Looking again at once would find the few records written
-                # during the request, and send them in a request of their own.
-                if not self._behind:
-                    self._sleep()
+                self._sleep()
             if self._budget is not None:
                 self._drain()
         finally:
@@ -206,7 +208,8 @@ class LogShipper:
     def counts(self) -> ShipCounts:
         """What became of the records so far; from any thread."""
         left = sum(file.left_bytes for tail in self._tails for file in tuple(tail.files))
-        return dataclasses.replace(self._delivery.counts, left_bytes=left)
+        behind_s = self._clock.monotonic() - self._abreast_at if left else 0.0
+        return dataclasses.replace(self._delivery.counts, left_bytes=left, behind_s=behind_s)
 
     def ship_once(self, *, ending: bool = False) -> bool:
         """One look at every file; False if there was nothing to do.
@@ -214,8 +217,8 @@ class LogShipper:
         With `ending`, lines without a newline and open records are closed.
         """
         self._look()
-        # Half, because an entry is larger than its line.
-        load = _Load(min(self._settings.load_bytes, self._delivery.pace.share_bytes / 2))
+        began = self._clock.monotonic()
+        load = self._new_load()
         done: list[tuple[Tail, TailedFile]] = []
         replaced = False
         # None waits for long where another has a backlog without end.
@@ -232,7 +235,17 @@ class LogShipper:
         if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
             self._save()
         self._behind = replaced or load.full()
+        if not self._behind and not self._gave_up:
+            self._abreast_at = began
         return load.busy or replaced
+
+    def _new_load(self) -> _Load:
+        """Where there is a share, one read that fills one request: an entry
+        is larger than its line, about twice for Rubin's.
+        """
+        share = self._delivery.pace.share_bytes
+        read = int(min(self._settings.read_bytes, share / 2))
+        return _Load(read, min(self._settings.load_bytes, share / 4))
 
     def _gather(self, tail: Tail, file: TailedFile, load: _Load, *, ending: bool) -> bool:
         """Read a file's news into the load; True if nothing will ever follow."""
@@ -243,7 +256,7 @@ class LogShipper:
         now = self._clock.monotonic()
         if file.grew(now):
             while not load.full():
-                chunk = file.read(min(self._settings.read_bytes, int(load.most_bytes)))
+                chunk = file.read(load.read_bytes)
                 if chunk is None:
                     break
                 load.size += sum(map(len, chunk.lines))
@@ -279,6 +292,9 @@ class LogShipper:
         return not self._gave_up
 
     def _drain(self) -> None:
+        # The payload's last records wait for nothing that was before.
+        self._wake.clear()
+        self._delivery.at_once()
         # What was given up stays in its file: nothing behind it may move the
         # position.
         while not self._gave_up and self._time_left() > 0.0 and self.ship_once(ending=True):
@@ -299,13 +315,22 @@ class LogShipper:
         return 0.0 if self._stop.is_set() else float("inf")
 
     def _sleep(self) -> None:
-        # Where the service is full, rarer and larger requests are what helps
-        # everybody.
-        end = self._clock.monotonic() + max(self._settings.interval_s, self._delivery.idle_s())
-        while (left := end - self._clock.monotonic()) > 0.0 and not self._stop.is_set():
-            if self._clock.wait(self._wake, min(_SLICE_S, left)):
-                self._wake.clear()
-                return
+        """Until it is worth while to look, or the end has come.
+
+        Looking again at once would find the few records written during the
+        request, and send them in a request of their own. Where the service is
+        full, rarer and larger requests are what helps everybody; names are
+        looked at all the same, since a file may be rotated twice meanwhile.
+        """
+        now = self._clock.monotonic()
+        pause = self._delivery.backlog_s() if self._behind else self._delivery.idle_s()
+        end = now + max(0.0 if self._behind else self._settings.interval_s, pause)
+        look_at = now + self._settings.interval_s
+        while (left := end - self._clock.monotonic()) > 0.0 and self._time_left() == math.inf:
+            self._clock.wait(self._wake, min(_SLICE_S, left))
+            if self._clock.monotonic() >= look_at:
+                look_at += self._settings.interval_s
+                self._look()
 
     def _tail(self, path: Path, places: list[Place]) -> Tail:
         return Tail(

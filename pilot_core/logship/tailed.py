@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 # So many bytes before the position are compared at each read: a file that was
 # truncated and has grown past the position looks longer, not different.
 BEFORE = 256
+_GRAIN = 128 * 1024
 
 Commit = tuple[Mark, int, int, str]
 """A mark, the piece of an overlong line, end and print of the bytes read so
@@ -116,6 +117,8 @@ class TailedFile:
         size
             Bytes of one read; at most `line_bytes`.
         """
+        # A line that is longer than a read is looked through anew with each.
+        size = max(size, min(len(self._partial), _GRAIN))
         fresh, self._unread = self._unread, b""
         chunk = self._lines(fresh) if fresh else None
         while chunk is None and not self.replaced:

@@ -63,12 +63,10 @@ def test_jobs_are_counted_once_the_server_has_their_end() -> None:
 
 
 def test_the_log_of_one_job_after_the_other() -> None:
-    clock = FakeClock()
-    vitals = Vitals(clock)
-    first, second = ShipCounts(sent=5, left_bytes=70), ShipCounts(sent=2, rejected=1)
+    vitals = Vitals(FakeClock())
+    first, second = ShipCounts(sent=5, left_bytes=70, behind_s=8), ShipCounts(sent=2, rejected=1)
     vitals.watch_log(lambda: first)
     assert vitals.document()["log/payload/waiting_bytes"] == 70
-    clock.now += 8
     assert vitals.document()["log/payload/behind_s"] == 8
     assert vitals.document()["log/payload/lost_bytes"] == 0
     vitals.watch_log(lambda: second)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from pilot_core.base.httptime import LONGEST_RETRY_AFTER_S
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
 from pilot_core.logship.resource import PodFacts, Resource
 from pilot_core.logship.sinks.google_access import (
@@ -206,6 +207,7 @@ def _seconds(duration: object) -> float:
     one.
     """
     try:
-        return max(0.0, float(str(duration).removesuffix("s"))) if duration else 0.0
+        seconds = float(str(duration).removesuffix("s")) if duration else 0.0
     except ValueError:
         return 0.0
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_S)

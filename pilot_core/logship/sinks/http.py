@@ -55,9 +55,11 @@ class Reply:
         """Which quota it is of a service that says that one is exhausted.
 
         Cloud Logging names "Write requests per minute" or "Log write bytes
-        per minute per region"; Loki a limit in bytes/sec.
+        per minute per region"; Loki a limit in bytes/sec, or of one stream
+        in MB/sec.
         """
-        return OutcomeKind.FULL if b"byte" in self.body.lower() else OutcomeKind.BUSY
+        said = self.body.lower()
+        return OutcomeKind.FULL if b"byte" in said or b"b/sec" in said else OutcomeKind.BUSY
 
 
 def failed(err: Exception) -> Outcome:

@@ -31,6 +31,7 @@ QUOTAS = {
     "Quota exceeded for quota metric 'Log write bytes' and limit 'Log write bytes per minute per region' of "
     "service 'logging.googleapis.com' for consumer 'project_number:1'.": OutcomeKind.FULL,
     "Ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec)": OutcomeKind.FULL,
+    "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream": OutcomeKind.FULL,
     "": OutcomeKind.BUSY,
 }
 

@@ -53,7 +53,8 @@ def test_where_bytes_are_too_many_the_share_halves_and_grows_by_little() -> None
     assert pace.share_bytes == LEAST_BYTES
     pace.accepted(hurry=True)
     pace.accepted(hurry=True)
-    assert pace.share_bytes == 4 * LEAST_BYTES
+    assert pace.share_bytes == 16 * LEAST_BYTES
+    assert pace.gap_s == pytest.approx(CAP_S / 9)
     for _ in range(60):
         pace.accepted(hurry=False)
     assert (pace.gap_s, pace.share_bytes) == (0.0, math.inf)
@@ -139,7 +140,7 @@ def test_of_a_quota_that_is_much_too_small_the_quiet_get_theirs() -> None:
     fleet = Fleet(2_000, 20, Service(1_200, 3_000_000))
     fleet.run()
     written, sent = fleet.of(QUIET)
-    assert sent > 0.85 * written
+    assert sent > 0.8 * written
     written, sent = fleet.of(NOISY)
     assert 0 < sent < 0.2 * written
     # And little of it is left unused, once they have found their shares.
