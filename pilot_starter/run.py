@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # Of the grace this much is for the end of this process.
 _EXIT_S = 0.8
+# For what is still in the pipe when the pilot has ended.
+_LAST_WORDS_S = 0.3
 # A busy machine may have taken the rest: a Spot pod has 15 s, not 12.
 _LEAST_S = 2.0
 
@@ -226,6 +228,8 @@ class _Worker:
             on_end=lambda signum: self._why.ask() if signum is signal.SIGTERM else None,
             tick=self._credentials.refresh,
         )
+        # Its own last words come first.
+        self._out.settle(_LAST_WORDS_S)
         log.info("pilot exit status: %d, the pilot %s", end.status, end.words)
         return end
 
