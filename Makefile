@@ -15,6 +15,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(STAMP): setup.cfg pyproject.toml
+	@echo "installing into $(VENV), once: a minute or two" >&2
 	@scripts/venv.sh $(PYTHON) $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
@@ -35,6 +36,7 @@ soak: $(STAMP) ## a million generated cases for the log shipper
 	  tests/unit/logship/test_delivery_property.py tests/unit/logship/test_familiar.py
 
 $(VENV)/.lint: $(STAMP)
+	@echo "installing ruff, mypy and shellcheck into $(VENV)" >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@touch $@
 

@@ -8,34 +8,22 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pilot_core import __version__
-from pilot_core.config import (
-    Config,
-    HarvesterConfig,
-    HeartbeatConfig,
-    InfoConfig,
-    JobsConfig,
-    KubernetesConfig,
-    MonitorConfig,
-    PayloadConfig,
-    RealtimeConfig,
-    ServerConfig,
-    StorageConfig,
-    WorkerConfig,
-    WrapupConfig,
-)
+from pilot_core.config import Config, JobsConfig
 from pilot_core.errors import SetupError
+from pilot_core.ignored import IGNORED
 from pilot_core.inifiles import read_ini
 from pilot_core.model.codes import ErrorCode
-from pilot_core.resolve import BadSetting, Value, resolve
-from pilot_core.settings import IGNORED, SETTINGS
+from pilot_core.options import Help, add_options, listing
+from pilot_core.resolve import BadSetting, Setting, Value, resolve
+from pilot_core.settings import GROUPS, MADE, SETTINGS
 
-__all__ = ["Invocation", "parse", "show"]
+__all__ = ["KINDS", "Invocation", "groups", "parse", "show"]
 
 DEFAULT_SERVER = "https://pandaserver-doma.cern.ch"
 DEFAULT_PORT = 25443
@@ -54,23 +42,8 @@ BATCH_SYSTEMS = (
     ("K8S_JOB_ID", "Kubernetes"),
 )
 
-# What the end of a setting's name says.
-UNITS = {"s": "s", "mb": "MB", "bytes": "bytes"}
-
-_SECTIONS: Mapping[str, type] = {
-    "worker": WorkerConfig,
-    "server": ServerConfig,
-    "info": InfoConfig,
-    "jobs": JobsConfig,
-    "harvester": HarvesterConfig,
-    "heartbeat": HeartbeatConfig,
-    "payload": PayloadConfig,
-    "kubernetes": KubernetesConfig,
-    "realtime": RealtimeConfig,
-    "monitor": MonitorConfig,
-    "storage": StorageConfig,
-    "wrapup": WrapupConfig,
-}
+#: Dataclass of each part of the settings.
+KINDS: Mapping[str, Any] = {f.name: f.type for f in fields(Config)}
 
 
 class Invocation:
@@ -104,8 +77,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> 
     options = {k: v for k, v in options.items() if not k.startswith("ignored_")}
     try:
         ini = read_ini(environment)
-        values = resolve(SETTINGS, options, environment, ini.texts)
-        values = {field: replace(value, source=ini.source(value.source)) for field, value in values.items()}
+        values = resolve(SETTINGS, options, environment, ini.texts, place=ini.source)
         config = _build(values, environment)
     except BadSetting as err:
         raise SetupError(str(err), ErrorCode.GENERALERROR) from err
@@ -116,38 +88,47 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pilot.py",
+        usage="pilot.py -q QUEUE [options]",
         description="PanDA pilot: takes jobs from a PanDA server and sees each one through.",
+        epilog="In brackets: default, and variables that set the same; the option comes before them, but "
+        "PANDAPILOT_LIFETIME before -l. Some settings have only variables, or keys in pilot.cfg: "
+        "--show-config names all of them. Accepted for pilot3's sake, without effect: "
+        f"{', '.join(ignored.flags[-1] for ignored in IGNORED)}.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(
-        "--show-config", action="store_true", help="print each setting with unit and source, and end"
+        "--show-config",
+        action="store_true",
+        help="print each setting with value, unit, source and what sets it, and end",
     )
-    for setting in SETTINGS:
-        if not setting.flags:
-            continue
-        text = setting.meaning + (f" [{setting.unit}]" if setting.unit else "")
-        if setting.const is not None:
-            parser.add_argument(
-                *setting.flags, dest=setting.dest, action="store_const", const=setting.const, help=text
-            )
-        else:
-            parser.add_argument(*setting.flags, dest=setting.dest, metavar="X", help=text)
-    group = parser.add_argument_group("accepted for pilot3's sake, without effect")
+    add_options(parser, groups(), KINDS)
     for ignored in IGNORED:
         dest = "ignored_" + ignored.flags[-1].lstrip("-")
         remark = f"option {ignored.flags[-1]} has no effect: {ignored.why}" if ignored.why else ""
-        group.add_argument(
+        parser.add_argument(
             *ignored.flags,
             dest=dest,
             action=_Remark,
             nargs=None if ignored.takes_value else 0,
             const=remark,
-            metavar="X",
-            help=ignored.why or argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
         )
     return parser
+
+
+def groups() -> dict[str, list[Setting]]:
+    """The settings by what they are about; one that only others are made of
+    stands with the first of these.
+    """
+    found: dict[str, list[Setting]] = {title: [] for title in GROUPS.values()}
+    for setting in SETTINGS:
+        made = next((name for name, origins in MADE.items() if setting.field in origins), "")
+        name = made if setting.field.startswith("cli.") else setting.field
+        found[GROUPS[name.partition(".")[0]]].append(setting)
+    return found
 
 
 class _Remark(argparse.Action):
@@ -163,7 +144,7 @@ def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
     """
 
     def made(field: str, value: Any, *origins: str) -> Any:
-        source = next((values[name].source for name in origins if name in values), "")
+        source = next((values[name].source for name in origins or MADE[field] if name in values), "")
         if source:
             values[field] = Value(value, source)
         return value
@@ -173,16 +154,16 @@ def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
         return value.value if value is not None else None
 
     def part(section: str, **more: Any) -> Any:
-        kind = _SECTIONS[section]
+        kind = KINDS[section]
         names = {f.name for f in fields(kind)}
         given = {k.split(".")[1]: v.value for k, v in values.items() if k.startswith(section + ".")}
         return kind(**{**more, **{k: v for k, v in given.items() if k in names}})
 
     if "worker.queue" not in values or not values["worker.queue"].value:
-        raise BadSetting("no queue given: -q QUEUE is needed")
+        raise BadSetting("no queue given: -q QUEUE or PILOT_QUEUE is needed")
     home = _home(cli("workdir"))
     for field in ("worker.home", "info.folder", "server.spare_folder"):
-        made(field, home, "cli.workdir")
+        made(field, home)
     for key, name in BATCH_SYSTEMS:
         if environment.get(key):
             values["worker.batch_type"] = Value(name, key)
@@ -196,30 +177,27 @@ def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
         hostname=hostname,
         id_file=_id_file(environment),
     )
-    url = made("server.url", _server_url(cli("url") or DEFAULT_SERVER, cli("port")), "cli.url", "cli.port")
+    url_from = values["cli.url"].source if "cli.url" in values else "--url"
+    url = made("server.url", _server_url(cli("url") or DEFAULT_SERVER, cli("port"), url_from))
     proxy, ca_file = _certificates(cli("proxy"), cli("cacert"))
     made("server.proxy_file", proxy, "cli.cacert" if proxy == cli("cacert") else "cli.proxy")
     for field in ("server.ca_file", "info.ca_file", "payload.ca_file") if ca_file else ():
-        made(field, ca_file, "cli.cacert")
+        made(field, ca_file)
     server = part("server", url=url, proxy_file=proxy, ca_file=ca_file, spare_folder=home)
     server = replace(
         server,
         ca_path=server.ca_path or (GRID_CERTIFICATES if GRID_CERTIFICATES.is_dir() else None),
-        token_file=made(
-            "server.token_file", _token(cli("token"), cli("token_dir"), proxy, environment), "cli.token"
-        ),
+        token_file=made("server.token_file", _token(cli("token"), cli("token_dir"), proxy, environment)),
         token_key_file=made(
-            "server.token_key_file",
-            _token(cli("token_key"), cli("token_dir"), proxy, environment),
-            "cli.token_key",
+            "server.token_key_file", _token(cli("token_key"), cli("token_dir"), proxy, environment)
         ),
     )
-    made("info.ca_path", server.ca_path, "server.ca_path")
-    made("realtime.enabled", bool(cli("use_realtime")), "cli.use_realtime")
+    made("info.ca_path", server.ca_path)
+    made("realtime.enabled", bool(cli("use_realtime")))
     harvester = part("harvester")
-    server_info = made("info.server_url", url if server.talk else "", "server.talk", "cli.url", "cli.port")
+    server_info = made("info.server_url", url if server.talk else "")
     jobs = _jobs(part("jobs"), cli("datadir"), harvester.folder, home)
-    made("jobs.push_file", jobs.push_file, "cli.datadir", "harvester.folder", "jobs.submit_mode")
+    made("jobs.push_file", jobs.push_file)
     return Config(
         worker=worker,
         server=server,
@@ -250,21 +228,21 @@ def _id_file(environment: Mapping[str, str]) -> Path | None:
     return folder / "pandaIDs.out" if os.access(folder, os.W_OK) else None
 
 
-def _home(workdir: str | None) -> Path:
+def _home(workdir: Path | None) -> Path:
     """The pilot's own folder: the current one, or a new one below -a."""
     if not workdir:
         return Path.cwd()
-    return Path(workdir).absolute() / f"PanDA_Pilot3_{os.getpid()}_{int(time.time())}"
+    return workdir.absolute() / f"PanDA_Pilot3_{os.getpid()}_{int(time.time())}"
 
 
-def _server_url(url: str, port: int | None) -> str:
+def _server_url(url: str, port: int | None, source: str) -> str:
     parts = urlsplit(url if "://" in url else f"https://{url}")
     try:
         given = parts.port
     except ValueError as err:
-        raise BadSetting(f"--url={url!r}: {err}") from err
+        raise BadSetting(f"{source}={url!r}: {err}") from err
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadSetting(f"--url={url!r}: expected http(s)://host[:port]")
+        raise BadSetting(f"{source}={url!r}: expected http(s)://host[:port]")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{given or port or DEFAULT_PORT}"
 
@@ -306,19 +284,7 @@ def _jobs(jobs: JobsConfig, datadir: Path | None, harvester_workdir: Path | None
 
 
 def show(invocation: Invocation) -> str:
-    """Each setting with value, unit and source; secrets are file names only."""
-    units = {s.field: s.unit for s in SETTINGS if s.unit}
-    lines = []
-    for section in fields(invocation.config):
-        part = getattr(invocation.config, section.name)
-        if not is_dataclass(part):
-            continue
-        for item in fields(part):
-            if not item.repr:
-                continue
-            name = f"{section.name}.{item.name}"
-            given = invocation.values.get(name)
-            source = given.source if given is not None else "default"
-            unit = units.get(name) or UNITS.get(item.name.rpartition("_")[2], "")
-            lines.append(f"{name:28} {getattr(part, item.name)!s:44} {unit:6} {source}")
-    return "\n".join(lines)
+    """Each setting with value, unit, source and what sets it; secrets are file
+    names only.
+    """
+    return listing(invocation.config, invocation.values, SETTINGS, MADE)

@@ -1,13 +1,22 @@
 """What a setting is, and which of its sources gives the value. Pure.
 
-A value comes from exactly one source: command line, environment, INI file or
-default, in this order; a setting that says `env_wins` swaps the first two.
+A value comes from exactly one source. The row says which of them come first:
+command line, environment, INI file, but for one variable that beats its option.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BadSetting", "Ignored", "Setting", "Value", "resolve"]
+__all__ = ["BadSetting", "Setting", "Value", "resolve", "unit"]
+
+
+# What the end of a setting's name says.
+_UNITS = {"s": "s", "mb": "MB", "gb": "GB", "bytes": "bytes"}
+
+
+def unit(name: str) -> str:
+    """Unit of the setting with this name; empty for none."""
+    return _UNITS.get(name.rpartition("_")[2], "")
 
 
 class BadSetting(ValueError):
@@ -30,42 +39,59 @@ class Setting:
     ----------
     field
         `capability.name` in `config.py`, or `cli.name` for what only `cli.py`
-        uses.
-    flags
-        Options; empty for none.
-    env
-        Variables, the first that is set counts.
-    ini
-        `Section.key` in pilot3's default.cfg.
+        uses. The end of a name is its unit.
+    meaning
+        In words.
+    sources
+        What can set it, what counts first in front: options, variables, and
+        `Section.key` as in pilot3's default.cfg.
+    convert
+        Text to value; ValueError says what was expected.
     const
         Value of an option that takes none.
+    shape
+        What help calls the value, where the converter does not say it.
+    default
+        Words for a default that `config.py` does not hold.
     """
 
     field: str
     meaning: str
+    sources: str
     convert: Callable[[str], object] = str
-    flags: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    ini: str = ""
-    unit: str = ""
     const: object = None
-    env_wins: bool = False
+    shape: str = ""
+    default: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Options; empty for none."""
+        return tuple(name for name in self.sources.split() if name.startswith("-"))
+
+    @property
+    def env(self) -> tuple[str, ...]:
+        """Variables, the first that is set counts."""
+        return tuple(name for name in self.sources.split() if name[0] != "-" and "." not in name)
+
+    @property
+    def ini(self) -> str:
+        """Key in the INI files; empty for none."""
+        return next((name for name in self.sources.split() if name[0] != "-" and "." in name), "")
 
     @property
     def dest(self) -> str:
         """Name in the parsed options."""
         return self.field.replace(".", "__")
 
+    @property
+    def unit(self) -> str:
+        """Of the value, as the program uses it: the end of the name says it."""
+        return unit(self.field)
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """An option of pilot3 that is accepted and changes nothing; `why` is said
-    once where it matters.
-    """
-
-    flags: tuple[str, ...]
-    why: str = ""
-    takes_value: bool = True
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sources, with one name for the option."""
+        return tuple(name for name in self.sources.split() if name not in self.flags[:-1])
 
 
 def resolve(
@@ -73,6 +99,8 @@ def resolve(
     options: Mapping[str, object],
     environment: Mapping[str, str],
     ini: Mapping[str, str],
+    *,
+    place: Callable[[str], str] = str,
 ) -> dict[str, Value]:
     """Values that some source gives, by field; defaults are `config.py`'s.
 
@@ -87,6 +115,8 @@ def resolve(
         count.
     ini
         `Section.key` to text.
+    place
+        A source as people are told of it; INI keys get their file in front.
 
     Raises
     ------
@@ -99,24 +129,21 @@ def resolve(
             try:
                 value = raw if not isinstance(raw, str) else setting.convert(raw)
             except ValueError as err:
-                raise BadSetting(f"{source}={raw!r}: {err}") from err
-            values[setting.field] = Value(value, source)
+                raise BadSetting(f"{place(source)}={raw!r}: {err}") from err
+            values[setting.field] = Value(value, place(source))
             break
     return values
 
 
 def _candidates(
     setting: Setting, options: Mapping[str, object], environment: Mapping[str, str], ini: Mapping[str, str]
-) -> Sequence[tuple[str, object]]:
-    given: list[tuple[str, object]] = []
-    if setting.dest in options:
-        given.append((setting.flags[-1], options[setting.dest]))
-    found: list[tuple[str, object]] = [
-        (name, environment[name])
-        for name in setting.env
-        if environment.get(name, "") and not environment[name].startswith("$")
-    ]
-    given = [*found, *given] if setting.env_wins else [*given, *found]
-    if setting.ini and ini.get(setting.ini, ""):
-        given.append((setting.ini, ini[setting.ini]))
-    return given
+) -> Iterator[tuple[str, object]]:
+    for name in setting.names:
+        if name in setting.flags:
+            if setting.dest in options:
+                yield name, options[setting.dest]
+        elif name == setting.ini:
+            if ini.get(name, ""):
+                yield name, ini[name]
+        elif environment.get(name, "") and not environment[name].startswith("$"):
+            yield name, environment[name]

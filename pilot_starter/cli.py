@@ -10,13 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pilot_core import __version__
-from pilot_core.errors import PilotError
+from pilot_core.errors import PilotError, SetupError
 from pilot_core.ledger import Ledger
 from pilot_core.model.codes import exit_code
+from pilot_core.options import Help, add_options, listing
+from pilot_core.resolve import Value
 from pilot_starter.config import StarterConfig
 from pilot_starter.health import examine, read_status
 from pilot_starter.run import run
-from pilot_starter.settings import DEFAULT_LOG, settings
+from pilot_starter.settings import read, settings
+from pilot_starter.table import GROUPS, KINDS, MADE, SETTINGS
 
 __all__ = ["build_config", "main"]
 
@@ -24,49 +27,29 @@ __all__ = ["build_config", "main"]
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pilot-starter",
+        usage="pilot-starter [run|healthcheck|status|shell] [options] [-- options of the pilot]",
         description="Start a PanDA pilot, keep it company, tell its story, outlive it.",
-        epilog="Harvester's environment variables are read first; options come before them. "
-        "Options after `--` are the pilot's.",
+        epilog="In brackets: default, and variables that set the same; the option comes before them. "
+        "Most settings are variables only, those that Harvester sets: --show-config names all of them.",
+        argument_default=argparse.SUPPRESS,
+        formatter_class=Help,
     )
     parser.add_argument(
         "command",
         nargs="?",
         default="run",
         choices=("run", "healthcheck", "status", "shell"),
-        help="default: run",
-    )
-    parser.add_argument("-q", "--queue", default="", help="PanDA queue (pandaQueueName)")
-    parser.add_argument("-s", "--site", default="", help="site (computingSite)")
-    parser.add_argument("-j", "--label", default="", help="prodSourceLabel, default managed")
-    parser.add_argument("--url", default="", help="PanDA server (PANDA_SERVER_URL)")
-    parser.add_argument(
-        "--pilot-url", default="", help="`image`, or http(s)/file URL of pilot3.tar.gz (PILOT_SOURCE)"
-    )
-    parser.add_argument("--sha256", default="", help="what the tarball must have (PILOT_SHA256)")
-    parser.add_argument(
-        "--public-key", default="", metavar="PEM", help="whose signature it must have (PILOT_PUBLIC_KEY)"
-    )
-    parser.add_argument("--no-fallback", action="store_true", help="no pilot rather than the installed one")
-    parser.add_argument("--work-dir", default="", help="the pilot's folder; kept at the end (PILOT_WORK_DIR)")
-    parser.add_argument(
-        "--worker-log", default="", help=f"default {DEFAULT_LOG} (PILOT_WORKER_LOG); `.json` beside it"
-    )
-    parser.add_argument(
-        "--grace", type=float, default=None, help="seconds from SIGTERM to the end (PILOT_GRACE_SECONDS, 12)"
-    )
-    parser.add_argument(
-        "--silent",
-        type=float,
-        default=None,
-        help="seconds without a move that make it unwell (PILOT_SILENT_SECONDS, 600)",
-    )
-    parser.add_argument(
-        "--health-port",
-        default="",
-        metavar="[ADDRESS:]PORT",
-        help="serve /healthz and /metrics, on loopback unless told otherwise (PILOT_HEALTH_PORT)",
+        metavar="command",
+        help="run a worker (without a command), say if it is well, say all about it as JSON, or become "
+        "a shell in its pilot's folder",
     )
     parser.add_argument("--version", action="version", version=f"pilot-starter {__version__}")
+    parser.add_argument(
+        "--show-config",
+        action="store_true",
+        help="print each setting with value, unit, source and what sets it, and end",
+    )
+    add_options(parser, GROUPS, KINDS)
     return parser
 
 
@@ -78,9 +61,36 @@ def build_config(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[s
     SetupError
         Naming the variable or option.
     """
+    command, config, _ = _read(argv, environment)
+    return command, config
+
+
+def _read(
+    argv: Sequence[str], environment: Mapping[str, str]
+) -> tuple[str, StarterConfig, Mapping[str, Value]]:
     own, extra = _split(argv)
-    options = _parser().parse_args(own)
-    return options.command, settings(options, extra, environment)
+    # An empty value is what a script's unset variable leaves behind.
+    options = {name: value for name, value in vars(_parser().parse_args(own)).items() if value != ""}
+    command = "show" if options.pop("show_config", False) else str(options.pop("command"))
+    values = read(options, environment)
+    if command == "run":
+        _check(values)
+    return command, settings(values, extra, environment), values
+
+
+def _check(values: Mapping[str, Value]) -> None:
+    """What a worker cannot do without; said before anything runs."""
+    if "queue" not in values or not values["queue"].value:
+        raise SetupError("no queue: give -q or pandaQueueName")
+    key = values.get("source.public_key")
+    if key is None:
+        return
+    try:
+        why = "" if b"PUBLIC KEY-----" in Path(str(key.value)).read_bytes() else "holds no public key (PEM)"
+    except OSError as err:
+        why = str(err.strerror)
+    if why:
+        raise SetupError(f"{key.source}={str(key.value)!r}: {why}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -94,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `pilot-starter`; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s | %(levelname)-8s | %(message)s")
     try:
-        command, config = build_config(sys.argv[1:] if argv is None else argv, os.environ)
+        command, config, values = _read(sys.argv[1:] if argv is None else argv, os.environ)
+        if command == "show":
+            print(listing(config, values, SETTINGS, MADE))
+            return 0
         if command == "run":
             return run(config)
         return _SUBCOMMANDS[command](config)

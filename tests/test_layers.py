@@ -41,6 +41,8 @@ LEVELS = {
     "pilot_core.settings": 48,
     "pilot_core.resolve": 49,
     "pilot_core.inifiles": 48,
+    "pilot_core.ignored": 48,
+    "pilot_core.options": 48,
     "pilot_core.vitals": 49,
     "pilot_core.compile": 50,
     "pilot_core.debugging": 50,

@@ -3,10 +3,12 @@ ValueError with what was expected.
 """
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "OneOf",
+    "byte_count",
     "count",
     "flag",
     "gigabytes",
@@ -15,9 +17,13 @@ __all__ = [
     "number",
     "one_of",
     "path",
+    "port",
+    "ratio",
     "resource_type",
     "seconds",
     "size_mb",
+    "url",
+    "whole_seconds",
     "words",
 ]
 
@@ -43,36 +49,73 @@ def size_mb(text: str) -> int:
 
 def kilobytes(text: str) -> int:
     """kB to bytes."""
-    return int(text) * 1024
+    return _whole(text, "a whole number of kB") * 1024
+
+
+def byte_count(text: str) -> int:
+    """Bytes, not negative."""
+    return _whole(text, "a whole number of bytes")
 
 
 def seconds(text: str) -> float:
     """Seconds, not negative."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("expected seconds, not negative")
-    return value
+    return _real(text, "a number of seconds")
+
+
+def whole_seconds(text: str) -> int:
+    """Seconds without a fraction, not negative."""
+    return _whole(text, "a whole number of seconds")
 
 
 def gigabytes(text: str) -> float:
     """GB, not negative."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("expected GB, not negative")
-    return value
+    return _real(text, "a number of GB")
+
+
+def ratio(text: str) -> float:
+    """A number, not negative."""
+    return _real(text, "a number")
 
 
 def count(text: str) -> int:
     """A whole number, not negative."""
-    value = int(text)
-    if value < 0:
-        raise ValueError("expected a number, not negative")
-    return value
+    return _whole(text, "a whole number")
+
+
+def port(text: str) -> int:
+    """A port of TCP."""
+    found = re.fullmatch(r"\s*(\d{1,5})\s*", text)
+    if found is None or not 0 < int(found[1]) < 65536:
+        raise ValueError("expected a port, 1 to 65535")
+    return int(found[1])
 
 
 def number(text: str) -> int:
     """A whole number."""
-    return int(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("expected a whole number") from None
+
+
+def _whole(text: str, what: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError(f"expected {what}") from None
+    if value < 0:
+        raise ValueError(f"expected {what}, not negative")
+    return value
+
+
+def _real(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"expected {what}") from None
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"expected {what}, not negative")
+    return value
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -90,16 +133,27 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def one_of(*words: str) -> Callable[[str], str]:
+@dataclass(frozen=True, slots=True)
+class OneOf:
     """A converter that takes one of these words, in any case."""
 
-    def convert(text: str) -> str:
-        found = next((w for w in words if w.lower() == text.strip().lower()), None)
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        found = next((w for w in self.words if w.lower() == text.strip().lower()), None)
         if found is None:
-            raise ValueError(f"expected one of {', '.join(words)}")
+            raise ValueError(f"expected one of {', '.join(self.words)}")
         return found
 
-    return convert
+
+def url(text: str) -> str:
+    """A URL, as it is: who uses it knows what it may look like."""
+    return text
+
+
+def one_of(*words: str) -> OneOf:
+    """A converter that takes one of these words, in any case."""
+    return OneOf(words)
 
 
 def resource_type(text: str) -> str:

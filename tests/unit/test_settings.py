@@ -1,13 +1,16 @@
 """Options, variables and INI keys: one source a value."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-from pilot_core.cli import parse, show
+from pilot_core.cli import KINDS, groups, parse, show
 from pilot_core.errors import SetupError
+from pilot_core.ignored import IGNORED
 from pilot_core.inifiles import read_ini
+from pilot_core.settings import MADE, SETTINGS
 
 # What Rubin's starter and wrapper pass on GKE, duplicates and all.
 RUBIN = [
@@ -182,12 +185,20 @@ def test_every_option_of_pilot3_is_accepted() -> None:
     ("argv", "environment", "words"),
     [
         ([], {}, ["queue", "-q"]),
-        (["-q", "Q", "-x", "many"], {}, ["--getjobfailures", "'many'"]),
+        (["-q", "Q", "-x", "many"], {}, ["--getjobfailures='many': expected a whole number"]),
+        (["-q", "Q", "--lifetime=ten"], {}, ["--lifetime='ten': expected a whole number of seconds"]),
+        (["-q", "Q", "--lifetime=-1"], {}, ["--lifetime='-1'", "seconds, not negative"]),
+        (["-q", "Q", "-l", "9"], {"PANDAPILOT_LIFETIME": "x"}, ["PANDAPILOT_LIFETIME='x': expected a whole"]),
+        (["-q", "Q", "--payload-grace", "nan"], {}, ["--payload-grace='nan'", "a number of seconds"]),
+        (["-q", "Q", "--image-store-limit", "big"], {}, ["--image-store-limit='big'", "a number of GB"]),
+        (["-q", "Q", "--log-cap", "1k"], {}, ["--log-cap='1k'", "a whole number of bytes"]),
+        (["-q", "Q", "--port", "99999"], {}, ["--port='99999'", "1 to 65535"]),
+        (["-q", "Q"], {"PILOT_LOAD_FACTOR": "busy"}, ["PILOT_LOAD_FACTOR='busy': expected a number"]),
         (["-q", "Q", "--cleanup", "perhaps"], {}, ["--cleanup", "'perhaps'", "yes or no"]),
         (["-q", "Q", "--url", "ftp://x"], {}, ["--url", "ftp://x"]),
         (["-q", "Q", "--url", "https://x:port"], {}, ["--url", "port"]),
         (["-q", "Q", "--resource-type", "BIG"], {}, ["--resource-type", "'BIG'"]),
-        (["-q", "Q"], {"HARVESTER_WORKER_ID": "seven"}, ["HARVESTER_WORKER_ID", "'seven'"]),
+        (["-q", "Q"], {"HARVESTER_WORKER_ID": "seven"}, ["HARVESTER_WORKER_ID='seven': expected a whole"]),
         (["-q", "Q"], {"HARVESTER_PILOT_CONFIG": "/nowhere.cfg"}, ["HARVESTER_PILOT_CONFIG", "/nowhere.cfg"]),
         (["-q", "Q", "--cacert", "/nowhere.pem"], {}, ["--cacert", "/nowhere.pem", "No such file"]),
         (["-q", "Q", "--harvester-submit-mode", "PUL"], {}, ["--harvester-submit-mode", "'PUL'"]),
@@ -223,6 +234,62 @@ def test_sources_and_their_order(tmp_path: Path) -> None:
     assert "Pilot.heartbeat" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("heartbeat: soon", "Pilot.heartbeat='soon': expected a number of seconds"),
+        (
+            "local_size_limit_stdout: 1 MB",
+            "Pilot.local_size_limit_stdout='1 MB': expected a whole number of kB",
+        ),
+        ("pandaserver: ftp://x", "Pilot.pandaserver='ftp://x': expected http(s)://host[:port]"),
+    ],
+)
+def test_a_bad_value_in_a_file_is_named_with_the_file(tmp_path: Path, text: str, words: str) -> None:
+    ini = tmp_path / "pilot.cfg"
+    ini.write_text(f"[Pilot]\n{text}\n")
+    with pytest.raises(SetupError) as caught:
+        parse(["-q", "Q"], {"HARVESTER_PILOT_CONFIG": str(ini)})
+    assert caught.value.diag == f"{ini}: {words}"
+
+
+def test_show_config_says_what_sets_each_value() -> None:
+    text = show(parse(["-q", "Q"], {}))
+    assert re.search(
+        r"^worker\.lifetime_s +324000 +s +default  \[PANDAPILOT_LIFETIME, --lifetime\]$", text, re.M
+    )
+    assert re.search(r"^server\.url .* default  \[--url, Pilot\.pandaserver, --port\]$", text, re.M)
+    assert re.search(r"^jobs\.push_wait_s +600 +s +default$", text, re.M)
+
+
+def test_help_names_kind_default_and_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"], {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "-l SECONDS, --lifetime SECONDS longest life of the pilot [default 324000; PANDAPILOT_LIFETIME]"
+        in text
+    )
+    assert "--engine auto|docker|process|kubernetes what runs payloads [default auto; PILOT_ENGINE]" in text
+    assert "--cacert PATH " in text
+    assert " X " not in text
+
+
+def test_no_name_is_two_settings_options() -> None:
+    flags = [flag for setting in SETTINGS for flag in setting.flags]
+    flags += [flag for ignored in IGNORED for flag in ignored.flags]
+    assert len(flags) == len(set(flags))
+    assert {setting.field for group in groups().values() for setting in group} == {s.field for s in SETTINGS}
+
+
+def test_every_setting_ends_in_the_configuration() -> None:
+    """A row whose name is misspelt would set nothing."""
+    fields = {f"{part}.{item.name}" for part, kind in KINDS.items() for item in dataclasses.fields(kind)}
+    origins = {origin for made in MADE.values() for origin in made}
+    assert {setting.field for setting in SETTINGS} <= fields | origins
+    assert set(MADE) <= fields
+
+
 def test_show_config_tells_no_environment() -> None:
     text = show(parse(["-q", "Q"], {"SECRET_TOKEN": "hunter2-hunter2"}))
     assert "hunter2" not in text
@@ -231,8 +298,8 @@ def test_show_config_tells_no_environment() -> None:
 def shown(argv: list[str], environment: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Unit and source of each setting that `--show-config` prints."""
     found = {}
-    for line in show(parse(["-q", "Q", "--show-config", *argv], environment)).splitlines():
-        *_, value, source = re.split(r"  +", line)
+    for line in show(parse(["-q", "Q", "--show-config", *argv], environment)).splitlines()[1:]:
+        *_, value, source = re.split(r"  +", line.partition("  [")[0])
         unit = value.rpartition(" ")[2]
         found[line.split()[0]] = (unit if unit in ("s", "MB", "bytes") else "", source)
     return found

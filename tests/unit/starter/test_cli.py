@@ -1,12 +1,16 @@
 """Harvester's environment -> settings."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from pilot_core.errors import SetupError
-from pilot_starter.cli import build_config
+from pilot_starter.cli import build_config, main
 from pilot_starter.config import StarterConfig
+from pilot_starter.settings import read, settings
+from pilot_starter.table import KINDS, MADE, SETTINGS
 
 Q = {"pandaQueueName": "Q"}
 
@@ -114,11 +118,109 @@ def test_prompts_and_the_like_are_no_placeholders() -> None:
         ({"submit_mode": "both"}, "submit_mode"),
         ({"PILOT_GRACE_SECONDS": "soon"}, "PILOT_GRACE_SECONDS='soon'"),
         ({"PILOT_EXTRA_OPTIONS": "'half"}, "PILOT_EXTRA_OPTIONS"),
+        ({"USE_REALTIME_LOGGING": "perhaps"}, "USE_REALTIME_LOGGING='perhaps': expected yes or no"),
+        ({"PILOT_HEALTH_PORT": "abc"}, "PILOT_HEALTH_PORT='abc': expected"),
+        ({"PILOT_SHA256": "zz"}, "PILOT_SHA256='zz': expected 64 hexadecimal digits"),
+        (
+            {"PILOT_SOURCE": "https://h/p#sha256=zz"},
+            "PILOT_SOURCE='https://h/p#sha256=zz': after sha256= exp",
+        ),
+        ({"PILOT_PUBLIC_KEY": "/nope.pem"}, "PILOT_PUBLIC_KEY='/nope.pem': No such file or directory"),
     ],
 )
 def test_nonsense_is_named(environment: dict[str, str], words: str) -> None:
     with pytest.raises(SetupError, match=words):
         config(environment)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--grace", "0"], "--grace='0': expected 3 seconds or more"),
+        (["--grace", "soon"], "--grace='soon': expected a number of seconds"),
+        (["--silent", "-5"], "--silent='-5': expected a number of seconds, not negative"),
+        (["--silent", "0"], "--silent='0': expected seconds, more than 0"),
+        (["--sha256", "zz"], "--sha256='zz': expected 64 hexadecimal digits"),
+        (["--public-key", "/nope"], "--public-key='/nope': No such file or directory"),
+        (["--public-key", __file__], "holds no public key"),
+        (["--health-port", "abc"], "--health-port='abc': expected"),
+        (["-q", ""], "no queue"),
+    ],
+)
+def test_a_bad_option_ends_the_worker_before_it_starts(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["-q", "Q"] if "-q" not in argv else []
+    assert main([*own, *argv]) == 65
+    said = capsys.readouterr().err
+    assert said.startswith("pilot-starter: ")
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_empty_options_are_not_given() -> None:
+    assert config({"prodSourceLabel": "test"}, "--label", "", "--sha256", "").label == "test"
+
+
+def test_show_config_says_what_sets_each_value_and_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-q", "Q", "--grace", "30", "--show-config"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^grace_s +30 +s +--grace  \[--grace, PILOT_GRACE_SECONDS\]$", shown, re.MULTILINE)
+    assert re.search(r"^site +Q +--queue ", shown, re.MULTILINE)
+    assert "proxy_content" not in shown
+    assert "child_environment" not in shown
+
+
+def test_help_names_kind_default_and_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--grace SECONDS from SIGTERM to the end of everything [default 12; PILOT_GRACE_SECONDS]" in text
+    assert "-q QUEUE, --queue QUEUE PanDA queue [pandaQueueName, PANDA_QUEUE]" in text
+
+
+def test_what_is_made_of_others_names_its_source() -> None:
+    given = {
+        "pandaQueueName": "Q",
+        "pilotUrlOpt": f"--piloturl https://h/q.tgz#sha256={'0' * 64}",
+        "USE_REALTIME_LOGGING": "yes",
+        "REALTIME_LOGGING_SERVER": "stdout",
+        "HARVESTER_ID": "h",
+        "workerID": "7",
+        "logs_frontend_w": "https://w",
+        "logs_frontend_r": "https://r",
+        "PILOT_NO_FALLBACK": "yes",
+        "HOSTNAME": "pod-1",
+    }
+    values = read({}, given)
+    settings(values, [], given)
+    assert {name: values[name].source for name in MADE} == {
+        "site": "pandaQueueName",
+        "source.url": "pilotUrlOpt",
+        "source.fallback": "PILOT_NO_FALLBACK",
+        "logging.server": "REALTIME_LOGGING_SERVER",
+        "log_name": "HARVESTER_ID",
+        "log_link": "logs_frontend_r",
+    }
+    assert values["source.sha256"].source == "pilotUrlOpt"
+    assert "pod.pod" not in values
+
+
+def test_the_option_beats_the_pin_and_the_pin_the_variable() -> None:
+    given = {"PILOT_SOURCE": f"https://h/p#sha256={'1' * 64}", "PILOT_SHA256": "2" * 64}
+    assert config(given).source.sha256 == "1" * 64
+    assert config(given, "--sha256", "3" * 64).source.sha256 == "3" * 64
+
+
+def test_every_setting_ends_in_the_configuration() -> None:
+    """A row whose name is misspelt would be refused by its dataclass, or lost."""
+    fields = {
+        f"{part}.{item.name}".removeprefix(".")
+        for part, kind in KINDS.items()
+        for item in dataclasses.fields(kind)
+    }
+    origins = {origin for made in MADE.values() for origin in made}
+    assert {setting.field for setting in SETTINGS} <= fields | origins
 
 
 def test_healthcheck_needs_no_queue() -> None:
