@@ -1,5 +1,6 @@
 """What the console asks of a running local server."""
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Client", "Unanswered", "find_url"]
+__all__ = ["Client", "NoServer", "Unanswered", "find_url"]
 
 TIMEOUT_S = 20.0
 
@@ -18,6 +19,10 @@ class Unanswered(Exception):
     """No server, or not the answer that was hoped for; the text is for the
     user.
     """
+
+
+class NoServer(Unanswered):
+    """Nobody listens there."""
 
 
 class NotThere(Unanswered):
@@ -30,13 +35,13 @@ def find_url(folder: Path) -> str:
 
     Raises
     ------
-    Unanswered
+    NoServer
     """
     try:
         return (folder / "url").read_text().strip()
     except OSError:
-        raise Unanswered(
-            f"no server has run on {folder}: start one with `pilot-local serve`, or give --url"
+        raise NoServer(
+            f"no server runs on {folder}: start one with `pilot-local serve`, or give --url"
         ) from None
 
 
@@ -87,9 +92,9 @@ class Client:
         reply = self._ask("/api/v1/job/kill", {"job_ids": [panda_id]})
         return bool(reply["data"][0])
 
-    def text(self, url: str) -> str:
-        """Text of a file."""
-        return self._open(urllib.request.Request(url)).decode(errors="replace")
+    def queues(self) -> list[str]:
+        """Names of the queues."""
+        return sorted(self._ask("/api/atlas/pandaqueue/query/?json"))
 
     def _ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -113,6 +118,7 @@ class Client:
             raise Unanswered(f"{request.full_url}: {text or err.reason}") from None
         except OSError as err:
             reason = getattr(err, "reason", err)
-            raise Unanswered(
-                f"{self.url} does not answer ({reason}): is `pilot-local serve` running?"
-            ) from None
+            kind = NoServer if isinstance(reason, ConnectionRefusedError) else Unanswered
+            raise kind(f"{self.url} does not answer ({reason}): is `pilot-local serve` running?") from None
+        except (http.client.HTTPException, ValueError) as err:
+            raise Unanswered(f"{self.url} is no local PanDA: {type(err).__name__}: {err}") from None

@@ -1,33 +1,28 @@
 """Commands of the console that need a server which runs already: submit,
-work, status, cancel, logs. Each returns the exit code.
+work, cancel; and status and logs, which can do without. Each returns the exit
+code.
 """
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pilot_core.local.client import Client, Unanswered, find_url
-from pilot_core.local.definition import make
+from pilot_core.base.text import words
+from pilot_core.errors import BadJob
+from pilot_core.experiments.environment import BATCH_SITE, LSST_SITE, select
+from pilot_core.local.client import Client, NoServer, Unanswered, find_url
+from pilot_core.local.folder import DATABASE, DEFAULT_FOLDER, Shelf
+from pilot_core.local.submission import check, from_options, parse, unread
+from pilot_core.local.views import jobs_table, log_folder, no_logs, one_job, split_logs, tail
 from pilot_core.local.worker import WorkerPlan, config_text, worker_environment
 
-__all__ = [
-    "DEFAULT_FOLDER",
-    "cancel",
-    "duration",
-    "folder_of",
-    "logs",
-    "status",
-    "submit",
-    "table",
-    "text",
-    "work",
-]
+__all__ = ["cancel", "folder_of", "logs", "status", "submit", "work"]
 
-DEFAULT_FOLDER = Path("~/.panda-local")
+#: Starts a pilot without a word in PYTHONPATH, which is the payload's.
+_PILOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); import pilot_core.pilot as p; sys.exit(p.main())"
+_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def folder_of(options: argparse.Namespace) -> Path:
@@ -40,109 +35,90 @@ def _client(options: argparse.Namespace) -> Client:
     return Client(options.url or find_url(folder_of(options)), options.cacert)
 
 
+def _looking(options: argparse.Namespace) -> Client | Shelf:
+    """The server, or what it left in its folder if it does not run."""
+    folder = folder_of(options)
+    try:
+        client = _client(options)
+        client.queues()
+        return client
+    except NoServer:
+        if options.url or not (folder / DATABASE).is_file():
+            raise
+    print(f"no server runs on {folder}: this is what the last one left", file=sys.stderr)
+    return Shelf(folder)
+
+
+def _need_queue(client: Client, name: str) -> None:
+    known = client.queues()
+    if name not in known:
+        raise Unanswered(f"there is no queue {name!r}: the server has {', '.join(known)}")
+
+
 def submit(options: argparse.Namespace) -> int:
     """Submit a job and print its PandaID."""
     client = _client(options)
-    definition: dict[str, Any] = {}
-    if options.file:
-        try:
-            definition = json.loads(options.file.read_text())
-        except (OSError, ValueError) as err:
-            raise Unanswered(f"{options.file}: {err}") from None
-        if not isinstance(definition, dict):
-            raise Unanswered(f"{options.file}: a job definition is a JSON object")
-    elif options.command is None:
+    if options.file is None and options.command is None:
         raise Unanswered("what is the job? Give --command or --file")
-    if options.command is not None:
-        definition = {**_shell_job(options, client.url), **definition}
-    panda_id = client.submit(definition)
-    print(panda_id)
+    try:
+        part = parse(options.file.read_bytes()) if options.file else {}
+    except (OSError, ValueError) as err:
+        why = f": {err.strerror}" if isinstance(err, OSError) else f" {err}"
+        raise Unanswered(f"{options.file}{why}") from None
+    for line in unread(part):
+        print(f"pilot-local: {options.file}: {line}", file=sys.stderr)
+    try:
+        definition = from_options(
+            part,
+            url=client.url,
+            queue=options.queue,
+            name=options.name,
+            image=options.image,
+            transformation=options.transformation,
+            command=options.command,
+        )
+        queue = check(definition)
+    except (BadJob, ValueError) as err:
+        raise Unanswered(str(err)) from None
+    _need_queue(client, queue)
+    print(client.submit(definition))
     return 0
-
-
-def _shell_job(options: argparse.Namespace, url: str) -> dict[str, object]:
-    """A definition from the options: image, transformation, or plain command."""
-    common: dict[str, Any] = {"queue": options.queue, "name": options.name}
-    if options.image:
-        return make(image=options.image, parameters=options.command, **common)
-    transformation = options.transformation
-    if not transformation:
-        # Encoded as Rubin's are, so that no shell on the way reads it.
-        return make(transformation=f"{url}/trf/bash-c-enc", parameters=options.command, encode=True, **common)
-    if "://" not in transformation:
-        transformation = f"{url}/trf/{transformation}"
-    return make(transformation=transformation, parameters=options.command, **common)
 
 
 def work(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Become a pilot that runs the jobs of one queue until none is left."""
+    client = _client(options)
+    _need_queue(client, options.queue)
     plan = WorkerPlan(
-        url=options.url or find_url(folder_of(options)),
+        url=client.url,
         folder=folder_of(options) / "work",
         queue=options.queue,
         engine=options.engine,
         jobs=options.jobs,
         environment=environment,
     )
-    made = {**worker_environment(plan), "TERM": environment.get("TERM", "dumb")}
+    # As on a batch node, where the pilot sees all of these.
+    passed = select(environment, (*BATCH_SITE, *LSST_SITE, *words(options.pass_environment)))
+    own = {"TERM": environment.get("TERM", "dumb"), "PYTHONPATH": environment.get("PYTHONPATH", "")}
     (plan.folder / "tmp").mkdir(parents=True, exist_ok=True)
     (plan.folder / "pilot.cfg").write_text(config_text(plan))
-    command = [
-        sys.executable,
-        "-m",
-        "pilot_core",
-        "-q",
-        plan.queue,
-        "--url",
-        plan.url,
-        "--pilot-user",
-        "rubin",
-    ]
-    command += ["--getjobrequests", "1", "--realtime-interval", "0.5", "--max-jobs", str(plan.jobs)]
+    command = [sys.executable, "-c", _PILOT, str(_PACKAGES)]
+    command += ["-q", plan.queue, "--url", plan.url, "--pilot-user", "rubin"]
+    # Who started it sees it fail: no hours of patience with a server that is
+    # gone, five minutes to start it again for the report of a job.
+    command += ["--getjobrequests", "1", "--getjobfailures", "1", "--final-timeout", "300"]
+    command += ["--realtime-interval", "0.5", "--max-jobs", str(plan.jobs)]
+    command += ["--pass-environment", options.pass_environment] if options.pass_environment else []
     if options.cacert is not None:
         command += ["--cacert", str(options.cacert.absolute())]
     os.chdir(plan.folder)
-    os.execve(sys.executable, command, made)
+    os.execve(sys.executable, command, {**passed, **worker_environment(plan), **own})
 
 
 def status(options: argparse.Namespace) -> int:
     """Print all jobs, or one of them closely."""
-    client = _client(options)
-    if options.id is None:
-        rows = [("PandaID", "queue", "state", "time", "exit", "name")]
-        for job in client.jobs():
-            rows.append(
-                (
-                    str(job["id"]),
-                    job["queue"],
-                    job["state"],
-                    duration(job["seconds"]),
-                    text(job["exit_code"]),
-                    job["name"],
-                )
-            )
-        print("\n".join(table(rows)))
-        return 0
-    job = client.job(options.id)
-    shown = {
-        "PandaID": job["id"],
-        "name": job["name"],
-        "queue": job["queue"],
-        "state": job["state"],
-        "time": duration(job["seconds"]),
-        "exit code": job["exit_code"],
-        "error": f"{job['error_code']} {job['error']}" if job["error_code"] or job["error"] else None,
-        "command": job["command"],
-        "node": job["node"],
-        "CPU time": None if job["cpu_s"] is None else f"{job['cpu_s']} s",
-        "memory": None if job["max_rss_kb"] is None else f"{int(job['max_rss_kb']) // 1024} MB",
-        "updates": job["updates"],
-        "log": job["log_url"],
-        "stdout": job["stdout"],
-    }
-    for name, value in shown.items():
-        if value not in (None, ""):
-            print(f"{name:10} {value}")
+    source = _looking(options)
+    print("\n".join(jobs_table(source.jobs()) if options.id is None else one_job(source.job(options.id))))
     return 0
 
 
@@ -159,33 +135,19 @@ def cancel(options: argparse.Namespace) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """Print the end of each log of a job, the last one if none is named."""
-    client = _client(options)
-    panda_id = options.id or max((int(job["id"]) for job in client.jobs()), default=None)
+    source = _looking(options)
+    panda_id = options.id or max((int(job["id"]) for job in source.jobs()), default=None)
     if panda_id is None:
         raise Unanswered("there is no job yet: `pilot-local submit --command 'echo hello'` makes one")
-    job = client.job(panda_id)
-    folder = folder_of(options) / "logs" / job["queue"] / f"PandaJob_{panda_id}"
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
-    if not files:
-        url = job["log_url"] or "not known"
-        raise Unanswered(f"job {panda_id} is {job['state']}, {folder} is empty; its log URL is {url}")
-    for path in files:
-        lines = path.read_text(errors="replace").split("\n")
+    job = source.job(panda_id)
+    folder = log_folder(job, folder_of(options))
+    files, monitors = split_logs(folder)
+    if not files and not monitors:
+        raise Unanswered(no_logs(job, folder))
+    for path in [*files, *monitors] if options.all else files:
         print(f"==> {path} ({path.stat().st_size} bytes)")
-        print("\n".join(lines[-options.lines - 1 :] if options.lines else lines))
+        for line in tail(path, options.lines):
+            print(line)
+    if monitors and not options.all:
+        print(f"==> with --all also {', '.join(path.name for path in monitors)}")
     return 0
-
-
-def duration(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{max(0.0, seconds):.1f} s"
-
-
-def text(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

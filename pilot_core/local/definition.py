@@ -11,7 +11,7 @@ import base64
 import uuid
 from collections.abc import Mapping
 
-__all__ = ["QUEUE_KEY", "complete", "make"]
+__all__ = ["KEYS", "QUEUE_KEY", "complete", "make"]
 
 #: Key of the queue in a definition that is submitted; no pilot is sent it.
 QUEUE_KEY = "computingSite"
@@ -71,6 +71,21 @@ TEMPLATE: Mapping[str, object] = {
     "nSent": 0,
 }
 
+#: Sent only with jobs that have them.
+_OPTIONAL = (
+    "altStageOut",
+    "container_name",
+    "debug",
+    "debug_command",
+    "encJobParams",
+    "loopingCheck",
+    "pilotSecrets",
+    "secrets",
+)
+
+#: Every key that means something to server or pilot.
+KEYS = frozenset({*TEMPLATE, *_OPTIONAL, QUEUE_KEY})
+
 
 def make(
     *,
@@ -119,6 +134,10 @@ def make(
 def complete(definition: Mapping[str, object]) -> dict[str, object]:
     """Fill in what a definition leaves out; keys it has are kept as they are."""
     full = {**TEMPLATE, **definition}
+    if "realDatasets" not in definition:
+        # They run beside the files, one for each.
+        files = [name for name in str(full["outFiles"] or "").split(",") if name]
+        full["realDatasets"] = ",".join([str(TEMPLATE["realDatasets"])] * len(files))
     full["logGUID"] = full["logGUID"] or str(uuid.uuid4())
     full.setdefault(QUEUE_KEY, "LOCAL")
     return full

@@ -175,6 +175,9 @@ class Desk:
             return None
         code, diag = job.pilot_error
         ddm_code, ddm_diag = job.ddm_error
+        updates = self.store.updates(panda_id)
+        # Reports name an exit code even where no payload was started: 0.
+        ran = job.final == "finished" or any(update.status == "running" for update in updates)
         return {
             "id": job.panda_id,
             "name": job.name,
@@ -184,7 +187,7 @@ class Desk:
             "started_s": job.started_s,
             "ended_s": job.ended_s,
             "seconds": job.seconds(self.clock.time()),
-            "exit_code": job.exit_code,
+            "exit_code": job.exit_code if ran or job.exit_code else None,
             "command": job.command,
             "error_code": code or ddm_code,
             "error": diag or ddm_diag or str(job.columns.get("jobDispatcherErrorDiag") or ""),
@@ -193,7 +196,7 @@ class Desk:
             "max_rss_kb": job.columns.get("maxRSS"),
             "cpu_s": job.columns.get("cpuConsumptionTime"),
             "stdout": job.stdout,
-            "updates": len(self.store.updates(panda_id)),
+            "updates": len(updates),
         }
 
     def submit_text(self, text: bytes) -> int:

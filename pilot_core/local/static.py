@@ -83,7 +83,7 @@ class Pages:
         if exchange.method == "POST":
             try:
                 return _json({"id": self._desk.submit_text(exchange.body)})
-            except (ValueError, TypeError) as err:
+            except (ValueError, TypeError, OverflowError) as err:
                 return plain(400, f"not a job: {err}")
         return _json([self._desk.job_view(job.panda_id) for job in self._desk.store.jobs()])
 

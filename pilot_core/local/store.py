@@ -105,11 +105,18 @@ class Store:
 
         What the definition leaves out is filled in; a PandaID in it is kept if
         it is still free.
+
+        Raises
+        ------
+        ValueError
+            It is not, or a number that the server needs is none.
         """
         full = definition.complete(job)
         queue = str(full.pop(definition.QUEUE_KEY))
         with self._transaction() as db:
             panda_id = int(str(full["PandaID"] or 0)) or self._next_id(db)
+            if self._read(db, panda_id) is not None:
+                raise ValueError(f"PandaID={panda_id} is taken")
             full["PandaID"] = panda_id
             full["jobName"] = full["jobName"] or f"local_job.{panda_id}"
             now = self._clock.time()
@@ -161,7 +168,7 @@ class Store:
                 job = _job(row)
                 if not _fits(job, wanted, queue_in_test=in_test):
                     continue
-                sent = {**job.definition, "nSent": int(str(job.definition.get("nSent") or 0)) + 1}
+                sent = {**job.definition, "nSent": _number(job.definition, "nSent") + 1}
                 columns = {
                     **job.columns,
                     **({"modificationHost": wanted["node"]} if wanted.get("node") else {}),
@@ -352,8 +359,13 @@ def _job(row: sqlite3.Row) -> JobRow:
 
 
 def _number(definition: Mapping[str, object], key: str) -> int:
-    value = definition.get(key)
-    return 0 if value in (None, "", "NULL") else int(str(value))
+    """A number of a definition; 0 for none, and for what is no number: that
+    job goes to a pilot, which says what is wrong with it.
+    """
+    try:
+        return int(float(str(definition.get(key))))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _fits(job: JobRow, wanted: Mapping[str, object], *, queue_in_test: bool) -> bool:

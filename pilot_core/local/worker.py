@@ -123,8 +123,6 @@ def worker_environment(plan: WorkerPlan) -> dict[str, str]:
         "PILOT_TERMINATION_LOG": str(plan.folder / "termination-log"),
         "PANDA_SERVER_URL": plan.url,
         "PANDA_BASE_URLS": f"{plan.url}/trf",
-        "QUEUEDATA_SERVER_URL": f"{plan.url}/cache/schedconfig/{{pandaqueue}}.all.json",
-        "STORAGEDATA_SERVER_URL": f"{plan.url}/api/atlas/ddmendpoint/query/?json",
         "PILOT_CRIC_URL": plan.url,
         "PILOT_ENGINE": plan.engine,
         "PILOT_SHARED_ROOT": str(plan.shared),

@@ -328,7 +328,7 @@ class LogShipper:
         look_at = now + self._settings.interval_s
         while (left := end - self._clock.monotonic()) > 0.0 and self._time_left() == math.inf:
             self._clock.wait(self._wake, min(_SLICE_S, left))
-            if self._clock.monotonic() >= look_at:
+            if look_at <= self._clock.monotonic() < end:
                 look_at += self._settings.interval_s
                 self._look()
 

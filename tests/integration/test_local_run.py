@@ -13,12 +13,25 @@ import pytest
 import requests
 
 from pilot_core.base.clock import SystemClock
+from pilot_core.local.faults import Fault, FaultKind
 from pilot_core.local.image import DockerCli, ImageProblem
+from pilot_core.local.server import LocalPanda
 from pilot_core.local.worker import Worker, WorkerPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "pilot_core" / "local" / "transformations"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def local(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pilot_core.local", *argv],
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def demonstration(folder: Path, engine: str) -> str:
@@ -35,6 +48,14 @@ def test_run_with_processes(tmp_path: Path) -> None:
     said = demonstration(tmp_path, "process")
     assert "engine    processes, as asked for" in said
     assert "each job ended as it should" in said
+    assert said.splitlines()[-1].startswith(f"to see more: pilot-local status --folder {tmp_path};")
+    done = local("status", "--folder", str(tmp_path))
+    assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == [
+        "finished",
+        "failed",
+        "cancelled",
+        "finished",
+    ]
 
 
 @pytest.mark.slow
@@ -92,17 +113,89 @@ def test_the_commands_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_port_in_use_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pilot_core.local", "serve", "--folder", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--host", "192.0.2.1"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = local("serve", "--folder", str(tmp_path), "--host", "192.0.2.1")
     assert done.returncode == 1
     assert done.stderr == "pilot-local: cannot serve on 192.0.2.1:25080: Cannot assign requested address\n"
+
+
+def test_work_hands_on_the_environment_that_is_named(tmp_path: Path) -> None:
+    with LocalPanda(tmp_path) as panda:
+        names = ("DAF_BUTLER_INDEX", "PYTHONPATH", "FOO_BAR", "OTHER", "FOO_TOKEN")
+        echo = "; ".join(f"echo {name}=${name}" for name in names)
+        assert local("submit", "--folder", str(tmp_path), "--command", echo).returncode == 0
+        path = f"{ROOT}:/nowhere"
+        done = local(
+            "work",
+            *("--folder", str(tmp_path), "--engine", "process", "--pass-environment", "PYTHONPATH,FOO_*"),
+            **dict.fromkeys(names, "given") | {"PYTHONPATH": path},
+        )
+        (job,) = panda.store.jobs()
+    assert (done.returncode, job.status) == (0, "finished"), done.stderr
+    said = (tmp_path / "logs" / "LOCAL" / f"PandaJob_{job.panda_id}" / "payload.stdout").read_text()
+    # The first passes everywhere, the last only by its whole name.
+    assert said.split() == [
+        "DAF_BUTLER_INDEX=given",
+        f"PYTHONPATH={path}",
+        "FOO_BAR=given",
+        "OTHER=",
+        "FOO_TOKEN=",
+    ]
+
+
+def test_work_does_not_wait_for_a_server_that_is_gone(tmp_path: Path) -> None:
+    with LocalPanda(tmp_path) as panda:
+        panda.faults.add(Fault("acquire_jobs", FaultKind.RESET, count=None))
+        done = local("work", "--folder", str(tmp_path), "--engine", "process")
+        assert len(panda.faults.done) == 1
+    assert done.returncode
+    done = local("work", "--folder", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "is `pilot-local serve` running?" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    with LocalPanda(tmp_path) as panda:
+        panda.store.submit({})
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "pilot_core.local", "status", "--folder", str(tmp_path)],
+                env=ENVIRONMENT,
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_pilot_by_hand_that_serve_names(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pilot_core.local", "serve", "--folder", str(tmp_path / "p")]
+    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [*command, "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if line.startswith("a pilot by hand"))
+        try:
+            submitted = local("submit", "--folder", str(tmp_path / "p"), "--command", "echo hello")
+            hand = line.removeprefix("a pilot by hand").strip() + " --max-jobs 1 --engine process"
+            subprocess.run(
+                ["bash", "-c", hand],
+                env=environment,
+                cwd=tmp_path,
+                capture_output=True,
+                timeout=120,
+                check=True,
+            )
+            logs = local("logs", "--folder", str(tmp_path / "p"))
+        finally:
+            server.terminate()
+    assert submitted.returncode == 0
+    assert "payload.stdout (6 bytes)\nhello\n" in logs.stdout
 
 
 def test_worker_is_stopped_with_all_it_started(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """`pilot-local` against a server in the same process: what a user sees."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pilot_core.base.scope import Scope
 from pilot_core.local.cli import main
 from pilot_core.local.server import LocalPanda
 from tests.fakes.pki import make_pki
@@ -19,6 +21,7 @@ def panda(tmp_path: Path) -> Iterator[LocalPanda]:
 
 def run(capsys: pytest.CaptureFixture[str], panda: LocalPanda, *argv: str) -> tuple[int, str, str]:
     command, *rest = argv
+    # An option that comes twice counts the second time.
     code = main([command, "--folder", str(panda.folder), *rest])
     out, err = capsys.readouterr()
     return code, out, err
@@ -32,8 +35,9 @@ def test_submit_status_cancel(capsys: pytest.CaptureFixture[str], panda: LocalPa
     assert definition["transformation"] == f"{panda.url}/trf/bash-c-enc"
     assert definition["jobPars"] == "ZWNobyAnYSBiJzsgZXhpdCAz"
     table = run(capsys, panda, "status")[1]
-    assert table.splitlines()[0].split() == ["PandaID", "queue", "state", "time", "exit", "name"]
-    assert table.splitlines()[1].split() == [str(panda_id), "LOCAL", "activated", "-", "-", "mine"]
+    titles = ["PandaID", "queue", "state", "time", "exit", "code", "name", "error"]
+    assert table.splitlines()[0].split() == titles
+    assert table.splitlines()[1].split() == [str(panda_id), "LOCAL", "activated", "-", "-", "-", "mine"]
     assert run(capsys, panda, "cancel", str(panda_id))[:2] == (0, f"job {panda_id} is cancelled\n")
     code, _, err = run(capsys, panda, "cancel", str(panda_id))
     assert (code, err) == (1, f"pilot-local: job {panda_id} does not exist or has ended\n")
@@ -56,24 +60,57 @@ def test_cancel_of_a_running_job(capsys: pytest.CaptureFixture[str], panda: Loca
     panda.store.acquire({"site_name": "LOCAL"})
     assert "with the next heartbeat" in run(capsys, panda, "cancel", str(panda_id))[1]
     assert panda.store.job(panda_id).command == "tobekilled"
+    assert " sent, being cancelled " in run(capsys, panda, "status")[1]
+    assert "sent, being cancelled\n" in run(capsys, panda, "status", str(panda_id))[1]
+    panda.store.update({"job_id": panda_id, "job_status": "failed", "pilot_error_code": 1144})
+    assert " cancelled  " in run(capsys, panda, "status")[1]
 
 
 def test_submit_image_transformation_and_file(
     capsys: pytest.CaptureFixture[str], panda: LocalPanda, tmp_path: Path
 ) -> None:
     path = tmp_path / "job.json"
-    path.write_text(json.dumps({"jobPars": "x", "maxWalltime": 5}))
+    path.write_text(json.dumps({"transformation": "https://e/y", "jobName": "old", "maxWalltime": 5}))
     for argv in (
         ("--image", "stack:w", "--command", "ls"),
         ("--transformation", "demo", "--command", "fail"),
         ("--transformation", "https://e/x", "--command", ""),
-        ("--file", str(path)),
+        ("--file", str(path), "--name", "new", "--queue", "DOMA_LSST_DEV"),
     ):
-        assert run(capsys, panda, "submit", *argv)[0] == 0
-    found = [job.definition for job in panda.store.jobs()]
+        code, _, err = run(capsys, panda, "submit", *argv)
+        assert (code, err) == (0, "")
+    jobs = panda.store.jobs()
+    found = [job.definition for job in jobs]
     assert [d.get("container_name", "") for d in found] == ["stack:w", "", "", ""]
-    assert [d["transformation"] for d in found] == ["", f"{panda.url}/trf/demo", "https://e/x", ""]
+    trf = ["", f"{panda.url}/trf/demo", "https://e/x", "https://e/y"]
+    assert [d["transformation"] for d in found] == trf
     assert found[3]["maxWalltime"] == 5
+    assert (jobs[3].name, jobs[3].queue) == ("new", "DOMA_LSST_DEV")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no json", ["job.json is not JSON: Expecting value"]),
+        (b"\xff{}", ["job.json is not JSON: no text in UTF-8"]),
+        (b"[]", ["job.json is no job definition"]),
+        (b"{}", ["transformation='': missing"]),
+        (b'{"transformation": "x", "maxWalltime": "ten"}', ["maxWalltime='ten': not a whole number"]),
+        (b'{"transformation": "x", "computingSite": "NOPE"}', ["no queue 'NOPE'", "LOCAL"]),
+        (b'{"transformaton": "x"}', ["no pilot reads 'transformaton': is it 'transformation'?"]),
+        (b'{"transformation": "x", "PandaID": 4}', ["PandaID=4 is taken"]),
+    ],
+)
+def test_what_is_not_submitted(
+    capsys: pytest.CaptureFixture[str], panda: LocalPanda, tmp_path: Path, content: bytes, words: list[str]
+) -> None:
+    panda.store.submit({"PandaID": 4})
+    path = tmp_path / "job.json"
+    path.write_bytes(content)
+    code, out, err = run(capsys, panda, "submit", "--file", str(path))
+    assert (code, out) == (1, "")
+    assert all(word in err for word in words), err
+    assert len(panda.store.jobs()) == 1
 
 
 def test_one_job_closely_and_its_logs(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:
@@ -88,27 +125,32 @@ def test_one_job_closely_and_its_logs(capsys: pytest.CaptureFixture[str], panda:
     panda.store.update({"job_id": panda_id, "job_status": "failed", **failed})
     shown = run(capsys, panda, "status", str(panda_id))[1]
     words = dict(line.split(maxsplit=1) for line in shown.splitlines() if not line.startswith("exit"))
-    assert (words["state"], words["error"], words["memory"]) == ("failed", "1305 no flat", "200 MB")
+    assert (words["state"], words["error"], words["memory"]) == (
+        "failed",
+        "1305 PAYLOADEXECUTIONFAILURE no flat",
+        "200 MB",
+    )
     assert "exit code  3\n" in shown
+    assert run(capsys, panda, "status")[1].endswith("  3     1305  n     no flat\n")
     code, _, err = run(capsys, panda, "logs", str(panda_id))
     assert code == 1
-    assert "is failed" in err
+    assert "(failed) left no logs in " in err
     folder = panda.folder / "logs" / "LOCAL" / f"PandaJob_{panda_id}"
     folder.mkdir(parents=True)
     (folder / "payload.stdout").write_text("".join(f"line {n}\n" for n in range(50)))
     out = run(capsys, panda, "logs", str(panda_id), "--lines", "2")[1]
-    assert out.splitlines()[1:] == ["line 48", "line 49"] or out.splitlines()[1:] == [
-        "line 48",
-        "line 49",
-        "",
-    ]
+    assert out.splitlines()[1:] == ["line 48", "line 49"]
 
 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (("submit",), "what is the job?"),
-        (("submit", "--file", "/nonexistent/job.json"), "/nonexistent/job.json: [Errno 2]"),
+        (("submit", "--file", "/nonexistent/job.json"), "/nonexistent/job.json: No such file"),
+        (("submit", "--command", " "), "--command is empty"),
+        (("submit", "--command", "true", "--queue", "NOPE"), "no queue 'NOPE'"),
+        (("work", "--queue", "NOPE"), "no queue 'NOPE'"),
+        (("run", "--folder", "/dev/null/x"), "--folder /dev/null/x: Not a directory"),
         (("status", "12"), "there is no job 12"),
         (("status", "--url", "http://127.0.0.1:9"), "is `pilot-local serve` running?"),
     ],
@@ -123,13 +165,73 @@ def test_errors_are_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_folder_of_a_pilot_that_cannot_be(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:
+    assert main(["work", "--url", panda.url, "--folder", "/dev/null/x"]) == 1
+    assert capsys.readouterr().err == "pilot-local: /dev/null/x/work/tmp: Not a directory\n"
+
+
 def test_logs_of_the_last_job(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:
     assert "there is no job yet" in run(capsys, panda, "logs")[2]
     panda.store.submit({})
     last = panda.store.submit({})
-    assert f"job {last} is activated" in run(capsys, panda, "logs")[2]
+    assert f"job {last} is activated: its logs come when it has ended" in run(capsys, panda, "logs")[2]
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["status", "--folder", str(tmp_path / "none")]) == 1
     assert "start one with `pilot-local serve`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("serve", "--port", "99999"),
+        ("serve", "--port", "x"),
+        ("status", "--url", "notaurl"),
+        ("status", "--url", "http://127.0.0.1:abc"),
+        ("logs", "--lines", "-1"),
+        ("work", "--jobs", "ten"),
+    ],
+)
+def test_bad_values_are_named_with_their_option(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    assert f"argument {argv[1]}: {argv[2]!r} is no " in capsys.readouterr().err
+
+
+def test_what_is_no_panda(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    answers = {b"SSH-2.0-OpenSSH\r\n": "BadStatusLine", b"HTTP/1.0 200 OK\r\n\r\n<html>": "<html>"}
+    for answer, words in answers.items():
+        with socket.create_server(("127.0.0.1", 0)) as server, Scope("stranger") as scope:
+
+            def speak(server: socket.socket = server, answer: bytes = answer) -> None:
+                server.settimeout(20)
+                connection, _ = server.accept()
+                with connection:
+                    connection.settimeout(20)
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+            scope.spawn("stranger", speak)
+            code = main(["status", "--url", f"http://127.0.0.1:{server.getsockname()[1]}"])
+        err = capsys.readouterr().err
+        assert code == 1
+        assert "is no local PanDA" in err
+        assert words in err
+
+
+def test_files_of_tls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pki, bad = make_pki(tmp_path), tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    cert, key = ("--tls-cert", str(pki.tls.cert)), ("--tls-key", str(pki.tls.key))
+    for argv, words in (
+        (cert, "needs both --tls-cert and --tls-key"),
+        (("--tls-client-ca", str(pki.ca)), "needs both --tls-cert and --tls-key"),
+        ((*cert, "--tls-key", "/nope"), "--tls-key /nope: No such file"),
+        ((*cert, "--tls-key", str(bad)), f"--tls-key {bad}: no PEM"),
+        ((*cert, *key, "--tls-client-ca", str(bad)), f"--tls-client-ca {bad}: no PEM"),
+    ):
+        assert main(["serve", "--folder", str(tmp_path / "f"), "--port", "0", *argv]) == 1
+        assert words in capsys.readouterr().err

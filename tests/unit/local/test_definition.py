@@ -38,3 +38,8 @@ def test_given_keys_are_kept() -> None:
         "s",
         "LOCAL",
     )
+
+
+def test_a_dataset_for_each_file() -> None:
+    for files, datasets in (("a,b,log.tgz", "PandaJob_#{pandaid}/," * 3), ("", "")):
+        assert complete({"outFiles": files})["realDatasets"] == datasets.rstrip(",")

@@ -56,4 +56,6 @@ def test_worker_environment_is_harvesters_and_no_more(tmp_path: Path) -> None:
     assert env["pandaQueueName"] == "LOCAL"
     assert env["REALTIME_LOGGING_SERVER"] == f"file;{plan.records}"
     assert "--max-jobs 4" in env["PILOT_EXTRA_OPTIONS"]
+    # Server and CRIC are asked anyway, and that is the same one.
+    assert not {"QUEUEDATA_SERVER_URL", "STORAGEDATA_SERVER_URL"} & env.keys()
     assert "heartbeat: 2\n" in config_text(plan)

@@ -58,6 +58,20 @@ def test_what_a_pilot_can_take(store: Store, wanted: dict[str, object], given: b
     assert bool(store.acquire({"site_name": "LOCAL", **wanted})) is given
 
 
+@pytest.mark.parametrize("value", ["ten", "1e999", None, [], {"a": 1}, True])
+def test_no_definition_stands_in_the_way_of_others(store: Store, value: object) -> None:
+    odd = dict.fromkeys(("maxWalltime", "minRamCount", "maxDiskCount", "nSent"), value)
+    ids_given = {store.submit({**make(), **odd}), store.submit(make())}
+    wanted = {"site_name": "LOCAL", "n_jobs": 2, "remaining_time": 60, "memory": 4000, "disk_space": 4000}
+    assert {job["PandaID"] for job in store.acquire(wanted)} == ids_given
+
+
+def test_a_number_that_is_taken(store: Store) -> None:
+    panda_id = store.submit(make())
+    with pytest.raises(ValueError, match=f"PandaID={panda_id} is taken"):
+        store.submit(make(PandaID=panda_id))
+
+
 def test_no_job_is_given_twice(store: Store) -> None:
     submitted = {store.submit(make()) for _ in range(40)}
     taken: list[object] = []
