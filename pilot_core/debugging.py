@@ -68,17 +68,19 @@ class DebugMode:
         if self._taken[0] == command:
             return self._taken[1]
         try:
-            text = self._look(command)
+            text = _plain(self._look(command))
         except Exception as err:  # noqa: BLE001 - a look must never cost a job
             # The payload's files come and go, and a pattern is the operator's
             # own.
-            text, kept = str(err) or type(err).__name__, False
-        else:
-            kept = command.split()[0] == _ONCE
-        # A file's name may hold bytes that are no text.
-        text = text.encode("utf-8", "replace").decode()
-        self._taken = (command, text) if kept else ("", "")
+            return _plain(str(err) or type(err).__name__)
+        if command.split()[:1] == [_ONCE]:
+            self._taken = (command, text)
         return text
+
+
+def _plain(text: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def debug_output(text: str, paths: JobPaths, container: Container | None = None) -> str:

@@ -152,3 +152,7 @@ def test_what_is_seen_is_text() -> None:
     assert mode.text() == "caf?.log"
     mode.ask("du")
     assert mode.text() == "RecursionError"
+
+
+def test_a_command_of_blanks_is_one_like_any_other() -> None:
+    assert DebugMode("  ", lambda command: f"[{command}]").text() == "[  ]"
