@@ -8,10 +8,9 @@ sees.
 A simulation of events on a clock of its own. Looks, loads, gaps and waits are
 those of the shipper (`ShipSettings`, `Pace`); the service is a counter of
 requests and bytes that starts anew each minute and says 429 beyond it, and
-which of the two it is. Three
-payloads in four write a record a minute, one in five one in two seconds, the
-rest four a second. All start within the first minute, end in the second half
-of the time, and have 30 s for their drain.
+which of the two it is. Three payloads in four write a record a minute, one in
+five one in two seconds, the rest four a second. All start within the first
+minute, end in the second half of the time, and have 30 s for their drain.
 
 A row a simulated minute goes to stdout, and to `<out>.csv`; with matplotlib
 to `<out>.png` too. Its last three columns are what an operator sees, summed
@@ -29,6 +28,7 @@ import csv
 import heapq
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
@@ -95,6 +95,12 @@ class Pilot:
     def behind_s(self, now: float) -> float:
         """As the shipper counts it."""
         return now - max(self.abreast_at, self.start) if self.written(now) > self.sent else 0.0
+
+
+def account(pilots: Sequence[Pilot], rate: float) -> tuple[int, int]:
+    """Records written and delivered by the payloads with this rate."""
+    some = [pilot for pilot in pilots if pilot.rate == rate]
+    return sum(pilot.written(pilot.end) for pilot in some), sum(pilot.sent for pilot in some)
 
 
 @dataclass(slots=True)
@@ -205,11 +211,6 @@ class Fleet:
             self.late += 1
         return None
 
-    def of(self, rate: float) -> tuple[int, int]:
-        """Records written and delivered by the payloads with this rate."""
-        some = [pilot for pilot in self.pilots if pilot.rate == rate]
-        return sum(pilot.written(pilot.end) for pilot in some), sum(pilot.sent for pilot in some)
-
 
 def plot(rows: list[Row], path: Path) -> bool:
     """Delays and refusals over time; False without matplotlib."""
@@ -262,7 +263,7 @@ def main() -> None:
     print(f"{written} records written, {sent} delivered, {written - sent} not: {fleet.left_at_end} of these")
     print(f"were left when the drain of {fleet.late} jobs ran out; they are in the stored logs")
     for name, (_, rate) in zip(("quiet", "usual", "noisy"), MIX, strict=True):
-        written, sent = fleet.of(rate)
+        written, sent = account(fleet.pilots, rate)
         print(f"{name} payloads: {sent} of {written} delivered, {100 * sent / max(1, written):.1f} %")
         closing = sorted((p.repeated, p.sent) for p in fleet.pilots if p.rate == rate)
         repeated, sent = closing[len(closing) // 2]

@@ -97,7 +97,7 @@ class Pilot:
             batch_id=worker.batch_id,
             scheduler_id=worker.scheduler_id,
         )
-        self.vitals = Vitals(clock)
+        self.vitals = Vitals()
         self.server: Server = CountedServer(self._connect(), self.vitals, clock=clock)
         fetch = HttpFetch(clock=clock, ca_file=config.info.ca_file, ca_path=config.info.ca_path)
         self.information: Information = CricInformation(config.info, clock=clock, fetch=fetch)

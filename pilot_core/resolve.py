@@ -91,7 +91,8 @@ class Setting:
     @property
     def names(self) -> tuple[str, ...]:
         """The sources, with one name for the option."""
-        return tuple(name for name in self.sources.split() if name not in self.flags[:-1])
+        short = self.flags[:-1]
+        return tuple(name for name in self.sources.split() if name not in short)
 
 
 def resolve(

@@ -27,8 +27,7 @@ T = TypeVar("T")
 class Vitals:
     """Counters and readings; may be used from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers: dict[str, float] = {}
         self._log: Callable[[], ShipCounts] | None = None

@@ -24,7 +24,6 @@ from pilot_core.model.report import FileReport
 from pilot_core.storage.logs import LogUploader
 
 if TYPE_CHECKING:
-    from pilot_core.logship.contract import ShipCounts
     from pilot_core.logship.shipper import LogShipper
 
 __all__ = ["SHARE", "WrapUpResult", "Wrapper"]
@@ -48,7 +47,6 @@ class WrapUpResult:
 
     log_url: str = ""
     files: tuple[FileReport, ...] = ()
-    counts: "ShipCounts | None" = None
     stored: bool = False
     problems: list[PilotError] = field(default_factory=list)
 
@@ -157,9 +155,8 @@ class Wrapper:
             log.warning("%s could not be stored at last: %s", path.name, err)
 
     def _drain(self, budget: Budget) -> None:
-        if self._shipper is None:
-            return
-        self.result.counts = self._shipper.finish(budget)
+        if self._shipper is not None:
+            self._shipper.finish(budget)
 
     def _outputs(self, budget: Budget) -> None:
         self.result.files, problem = self._stage_out(budget)

@@ -1,7 +1,9 @@
 """PURE. What the headers `Date` and `Retry-After` of an answer say."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 __all__ = ["LONGEST_RETRY_AFTER_S", "epoch_s", "retry_after"]
 
@@ -10,18 +12,24 @@ __all__ = ["LONGEST_RETRY_AFTER_S", "epoch_s", "retry_after"]
 LONGEST_RETRY_AFTER_S = 3_600.0
 
 
-def retry_after(value: str, *, date: str) -> float | None:
-    """Seconds of a Retry-After header; None without one, 0 if it says nothing.
+class Headers(Protocol):
+    """Those of any library."""
 
-    Parameters
-    ----------
-    value
-        A number of seconds, or a date (RFC 9110, 10.2.3).
-    date
-        The answer's Date header: the server's idea of now, since its clock is
-        the one that the other date was made with.
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names, in any case, and values."""
+        ...
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Seconds that an answer asks for; None if it does not, 0 if it says
+    nothing.
+
+    `Retry-After` is a number of seconds, or a date (RFC 9110, 10.2.3). Then
+    `Date` is the server's idea of now, since its clock is the one that the
+    other was made with.
     """
-    text = value.strip()
+    found = {name.lower(): str(value).strip() for name, value in headers.items()}
+    text, date = found.get("retry-after", ""), found.get("date", "")
     if not text:
         return None
     if text.isascii() and text.isdecimal():

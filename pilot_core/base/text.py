@@ -92,17 +92,18 @@ def port(text: str) -> int:
 
 def number(text: str) -> int:
     """A whole number."""
+    return _integer(text, "a whole number")
+
+
+def _integer(text: str, what: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError("expected a whole number") from None
+        raise ValueError(f"expected {what}") from None
 
 
 def _whole(text: str, what: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f"expected {what}") from None
+    value = _integer(text, what)
     if value < 0:
         raise ValueError(f"expected {what}, not negative")
     return value

@@ -88,7 +88,7 @@ def _check(answer: "requests.Response") -> None:
     if status == 200:
         return
     said = f"HTTP {status} {answer.reason}"
-    asked_s = retry_after(answer.headers.get("Retry-After", ""), date=answer.headers.get("Date", ""))
+    asked_s = retry_after(answer.headers)
     if status in (429, 503) and asked_s is not None:
         raise ServerBusy(said, asked_s)
     if status in (408, 429) or status >= 500:

@@ -20,7 +20,7 @@ from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCo
 from pilot_core.logship.delivery import Delivery, DeliveryPolicy
 from pilot_core.logship.disk import Disk, OsDisk
 from pilot_core.logship.tail import Tail
-from pilot_core.logship.tailed import Commit, TailedFile
+from pilot_core.logship.tailed import GRAIN, Commit, TailedFile
 
 __all__ = ["LogShipper", "ShipSettings"]
 
@@ -69,7 +69,7 @@ class ShipSettings:
     @property
     def read_bytes(self) -> int:
         """Bytes of one read: the grain in which positions move."""
-        return min(128 * 1024, self.load_bytes, self.line_bytes)
+        return min(GRAIN, self.load_bytes, self.line_bytes)
 
 
 @dataclass(slots=True)
@@ -322,14 +322,13 @@ class LogShipper:
         full, rarer and larger requests are what helps everybody; names are
         looked at all the same, since a file may be rotated twice meanwhile.
         """
-        now = self._clock.monotonic()
-        pause = self._delivery.backlog_s() if self._behind else self._delivery.idle_s()
-        end = now + max(0.0 if self._behind else self._settings.interval_s, pause)
-        look_at = now + self._settings.interval_s
+        now, interval = self._clock.monotonic(), self._settings.interval_s
+        pause = self._delivery.backlog_s() if self._behind else max(interval, self._delivery.idle_s())
+        end, look_at = now + pause, now + interval
         while (left := end - self._clock.monotonic()) > 0.0 and self._time_left() == math.inf:
             self._clock.wait(self._wake, min(_SLICE_S, left))
             if look_at <= self._clock.monotonic() < end:
-                look_at += self._settings.interval_s
+                look_at += interval
                 self._look()
 
     def _tail(self, path: Path, places: list[Place]) -> Tail:

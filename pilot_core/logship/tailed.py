@@ -11,14 +11,15 @@ from pilot_core.logship.checkpoint import Place, fingerprint
 from pilot_core.logship.contract import Chunk, Mark, RecordMaker, Source
 from pilot_core.logship.disk import Disk
 
-__all__ = ["BEFORE", "Commit", "TailedFile"]
+__all__ = ["BEFORE", "GRAIN", "Commit", "TailedFile"]
 
 log = logging.getLogger(__name__)
 
 # So many bytes before the position are compared at each read: a file that was
 # truncated and has grown past the position looks longer, not different.
 BEFORE = 256
-_GRAIN = 128 * 1024
+#: Bytes of a read where nothing asks for less.
+GRAIN = 128 * 1024
 
 Commit = tuple[Mark, int, int, str]
 """A mark, the piece of an overlong line, end and print of the bytes read so
@@ -118,7 +119,7 @@ class TailedFile:
             Bytes of one read; at most `line_bytes`.
         """
         # A line that is longer than a read is looked through anew with each.
-        size = max(size, min(len(self._partial), _GRAIN))
+        size = max(size, min(len(self._partial), GRAIN))
         fresh, self._unread = self._unread, b""
         chunk = self._lines(fresh) if fresh else None
         while chunk is None and not self.replaced:

@@ -144,9 +144,7 @@ class Http:
                         response.status_code,
                         response.headers.get("Content-Type", ""),
                         _read(response),
-                        retry_after(
-                            response.headers.get("Retry-After", ""), date=response.headers.get("Date", "")
-                        ),
+                        retry_after(response.headers),
                     )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
             line.session.close()

@@ -87,8 +87,7 @@ def _again(err: Exception) -> float | None:
     if isinstance(err, GoogleAPICallError):
         if err.code not in _AGAIN:
             return None
-        headers = getattr(err.response, "headers", {})
-        return retry_after(str(headers.get("Retry-After", "")), date=str(headers.get("Date", ""))) or 0.0
+        return retry_after(getattr(err.response, "headers", {})) or 0.0
     if isinstance(err, BudgetSpent):
         return None
     if isinstance(err, GoogleAuthError) and _passing(err):

@@ -152,17 +152,14 @@ def _refusal(err: ClientError, what: str, *, put: bool, clock: Clock) -> Transfe
     about = answer.get("ResponseMetadata", {})
     status = int(about.get("HTTPStatusCode", 0))
     headers = {key.lower(): str(value) for key, value in about.get("HTTPHeaders", {}).items()}
-    date = headers.get("date", "")
     kind = _KINDS.get(code) or _STATUS.get(status, "failed")
     said = f"{what}: HTTP {status} {code}: {answer.get('Error', {}).get('Message', '')}"
     if kind == "refused":
-        said += skew(date, clock)
-    again_s = None
-    if code in _AGAIN or status in _AGAIN_STATUS:
-        again_s = retry_after(headers.get("retry-after", ""), date=date) or 0.0
+        said += skew(headers.get("date", ""), clock)
+    passing = code in _AGAIN or status in _AGAIN_STATUS
     return TransferFailed(
         one_line(said, at_most=500),
         direction(kind, put=put),
-        again_s=again_s,
+        again_s=(retry_after(headers) or 0.0) if passing else None,
         status=status,
     )

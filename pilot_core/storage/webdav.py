@@ -86,15 +86,11 @@ class Asker:
         text = "" if method == "HEAD" else self.told(lambda: answer.text)
         answer.close()
         kind = _KINDS.get(status, "failed")
-        date = answer.headers.get("Date", "")
-        why = skew(date, self.clock) if kind == "refused" else ""
-        again_s = None
-        if status in _AGAIN:
-            again_s = retry_after(answer.headers.get("Retry-After", ""), date=date) or 0.0
+        why = skew(answer.headers.get("Date", ""), self.clock) if kind == "refused" else ""
         raise TransferFailed(
             one_line(f"{self.what}: {method}: HTTP {status} {answer.reason}: {text}") + why,
             direction(kind, put=self.put),
-            again_s=again_s,
+            again_s=(retry_after(answer.headers) or 0.0) if status in _AGAIN else None,
             status=status,
         )
 

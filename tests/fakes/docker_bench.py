@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from container.contract import Container
 from container.docker_engine import DockerEngine
@@ -70,7 +71,10 @@ class Bench:
         (label,) = [f"{key}={value}" for key, value in self.labels.items()]
         return docker("ps", "-aq", "--no-trunc", "--filter", f"label={label}").split()
 
-    def clean(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for found in self.all():
             subprocess.run(["docker", "rm", "-f", found], capture_output=True, timeout=30)
         self.engine.close()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.fleet_logging import DRAIN_S, LINE_BYTES, RECORD_BYTES, Pilot, Service
+from benchmarks.fleet_logging import DRAIN_S, LINE_BYTES, RECORD_BYTES, Pilot, Service, account
 from pilot_core.base.budget import Budget
 from pilot_core.base.redact import Redactor
 from pilot_core.logship.contract import Entry, Outcome, ShipCounts
@@ -145,5 +145,5 @@ def live(pilots: Sequence[Pilot], service: Service) -> list[ShipCounts]:
 
 def share(pilots: Sequence[Pilot], rate: float) -> float:
     """Delivered of what the payloads with this rate have written."""
-    some = [pilot for pilot in pilots if pilot.rate == rate]
-    return sum(pilot.sent for pilot in some) / sum(pilot.written(pilot.end) for pilot in some)
+    written, sent = account(pilots, rate)
+    return sent / written

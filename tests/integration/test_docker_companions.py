@@ -53,11 +53,8 @@ class CompanionBench(Bench):
 
 @pytest.fixture
 def companions(tmp_path: Path) -> Iterator[CompanionBench]:
-    bench = CompanionBench(tmp_path)
-    try:
+    with CompanionBench(tmp_path) as bench:
         yield bench
-    finally:
-        bench.clean()
 
 
 DEAF = "sh -c \"trap '' TERM; echo up; while :; do sleep 0.05; done\""
@@ -168,18 +165,22 @@ def test_out_of_memory_of_a_container_that_is_gone(companions: CompanionBench) -
     container.remove()
 
 
+def plain(folder: Path, script: str) -> ContainerSpec:
+    """A script that knows nothing of Docker."""
+    return ContainerSpec(
+        name=f"{TEST_LABEL}-{uuid.uuid4().hex[:12]}",
+        argv=("/bin/sh", "-c", script),
+        workdir="/",
+        stdout=folder / "o",
+        stderr=folder / "e",
+        environment={"PATH": "/usr/bin:/bin"},
+    )
+
+
 def test_docker_that_is_away_costs_a_plain_script_nothing(tmp_path: Path) -> None:
     docker_engine = DockerEngine(base_url=f"unix://{tmp_path}/none.sock", clock=CLOCK)
     engine = CompanionEngine(ProcessEngine(clock=CLOCK), docker_engine, clock=CLOCK)
-    spec = ContainerSpec(
-        name=f"{TEST_LABEL}-{uuid.uuid4().hex[:12]}",
-        argv=("/bin/sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"),
-        workdir="/",
-        stdout=tmp_path / "o",
-        stderr=tmp_path / "e",
-        environment={"PATH": "/usr/bin:/bin"},
-    )
-    container = engine.start(spec)
+    container = engine.start(plain(tmp_path, "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"))
     until(lambda: (tmp_path / "o").read_bytes() == b"up\n")
     assert container.stats().cpu_s is not None
     end = container.stop(10)
@@ -190,15 +191,7 @@ def test_docker_that_is_away_costs_a_plain_script_nothing(tmp_path: Path) -> Non
 
 def test_no_docker_behaves_as_processes(tmp_path: Path) -> None:
     engine = CompanionEngine(ProcessEngine(clock=CLOCK), None, clock=CLOCK)
-    spec = ContainerSpec(
-        name=f"{TEST_LABEL}-{uuid.uuid4().hex[:12]}",
-        argv=("/bin/sh", "-c", "echo $PATH; exit 4"),
-        workdir="/",
-        stdout=tmp_path / "o",
-        stderr=tmp_path / "e",
-        environment={"PATH": "/usr/bin:/bin"},
-    )
-    container = engine.start(spec)
+    container = engine.start(plain(tmp_path, "echo $PATH; exit 4"))
     end = container.wait(10)
     assert end is not None
     assert (end.code, end.out_of_memory) == (4, False)

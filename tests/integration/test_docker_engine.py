@@ -18,11 +18,8 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    try:
+    with Bench(tmp_path) as bench:
         yield bench
-    finally:
-        bench.clean()
 
 
 # What the payload gets

@@ -38,7 +38,7 @@ def report(state: JobState, code: ErrorCode = ErrorCode.NONE) -> JobReport:
 
 def test_jobs_are_counted_once_the_server_has_their_end() -> None:
     clock, inner = FakeClock(), Answers()
-    vitals = Vitals(clock)
+    vitals = Vitals()
     server = CountedServer(inner, vitals, clock=clock)  # type: ignore[arg-type]
     budget, stop = Budget(clock, 10.0, "test"), threading.Event()
     server.acquire_job(REQUEST, budget=budget, stop=stop)
@@ -63,7 +63,7 @@ def test_jobs_are_counted_once_the_server_has_their_end() -> None:
 
 
 def test_the_log_of_one_job_after_the_other() -> None:
-    vitals = Vitals(FakeClock())
+    vitals = Vitals()
     first, second = ShipCounts(sent=5, left_bytes=70, behind_s=8), ShipCounts(sent=2, rejected=1)
     vitals.watch_log(lambda: first)
     assert vitals.document()["log/payload/waiting_bytes"] == 70
@@ -80,7 +80,7 @@ def test_the_log_of_one_job_after_the_other() -> None:
 
 
 def test_uploads_are_added_up() -> None:
-    vitals = Vitals(FakeClock())
+    vitals = Vitals()
     vitals.uploaded(3, 0)
     vitals.uploaded(1, 2)
     assert vitals.document() == {"uploads/stored": 4, "uploads/failed": 2}

@@ -37,8 +37,16 @@ class Reply:
         return f"HTTP {self.status} {' '.join(words)}".strip()
 
     @property
-    def kind(self) -> OutcomeKind:
+    def outcome(self) -> Outcome:
         """What it means for a batch, where the service has no better words."""
+        kind = self.kind
+        if kind is OutcomeKind.DELIVERED:
+            return Outcome(kind)
+        return Outcome(kind, detail=self.detail, retry_after_s=self.retry_after_s)
+
+    @property
+    def kind(self) -> OutcomeKind:
+        """What the status means for a batch."""
         if 200 <= self.status < 300:
             return OutcomeKind.DELIVERED
         if self.status in _TOO_LARGE:
@@ -124,8 +132,7 @@ class HttpPost:
             self.close()
             raise
         self._used_at = time.monotonic()
-        asked_s = retry_after(answer.getheader("Retry-After", ""), date=answer.getheader("Date", ""))
-        return Reply(answer.status, asked_s or 0.0, data)
+        return Reply(answer.status, retry_after(answer.headers) or 0.0, data)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -59,9 +59,7 @@ class LogstashSink:
             reply = self._http.post("/", body, self._headers, timeout_s=timeout_s)
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        if reply.kind is OutcomeKind.DELIVERED:
-            return Outcome(reply.kind)
-        return Outcome(reply.kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
+        return reply.outcome
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
+from pilot_core.logship.contract import Entry, Outcome, SinkLimits
 from pilot_core.logship.sinks.http import HttpPost, failed
 from pilot_core.logship.target import Target
 
@@ -52,9 +52,7 @@ class LokiSink:
             )
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        if reply.kind is OutcomeKind.DELIVERED:
-            return Outcome(reply.kind)
-        return Outcome(reply.kind, detail=reply.detail, retry_after_s=reply.retry_after_s)
+        return reply.outcome
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""

@@ -29,4 +29,8 @@ NOW = "Tue, 14 Nov 2023 22:13:20 GMT"
     ],
 )
 def test_retry_after(value: str, date: str, seconds: float | None) -> None:
-    assert retry_after(value, date=date) == seconds
+    assert retry_after({"retry-after": value, "Date": date}) == seconds
+
+
+def test_an_answer_that_asks_for_nothing() -> None:
+    assert retry_after({"Content-Type": "text/plain"}) is None

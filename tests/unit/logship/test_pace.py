@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet_logging import MIX, RECORD_BYTES, Fleet, Service
+from benchmarks.fleet_logging import MIX, RECORD_BYTES, Fleet, Service, account
 from pilot_core.logship.contract import Outcome, OutcomeKind
 from pilot_core.logship.pace import CAP_S, FIRST_S, LEAST_BYTES, Pace
 from tests.fakes.shipping import Rig, line
@@ -139,9 +139,9 @@ def test_of_a_quota_that_is_much_too_small_the_quiet_get_theirs() -> None:
     random.seed(11)
     fleet = Fleet(2_000, 20, Service(1_200, 3_000_000))
     fleet.run()
-    written, sent = fleet.of(QUIET)
+    written, sent = account(fleet.pilots, QUIET)
     assert sent > 0.8 * written
-    written, sent = fleet.of(NOISY)
+    written, sent = account(fleet.pilots, NOISY)
     assert 0 < sent < 0.2 * written
     # And little of it is left unused, once they have found their shares.
     assert min(row.records for row in fleet.rows[4:-1]) > 0.85 * 3_000_000 / RECORD_BYTES
@@ -152,5 +152,5 @@ def test_of_enough_bytes_and_too_few_requests_all_get_theirs() -> None:
     fleet = Fleet(2_000, 20, Service(1_200, 48_000_000))
     fleet.run()
     for rate in (QUIET, NOISY):
-        written, sent = fleet.of(rate)
+        written, sent = account(fleet.pilots, rate)
         assert sent == written
