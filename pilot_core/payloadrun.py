@@ -340,12 +340,14 @@ class PayloadRun:
             return result
         if ended.lost:
             return replace(result, code=ErrorCode.SERVICENOTAVAILABLE, diag=f"{ended.lost}; {result.diag}")
-        if ended.refused_forks and not ended.out_of_memory:
-            refused = (
-                f"payload reached its limit of {self._tasks} processes and threads,"
-                f" {ended.refused_forks} more were refused"
-            )
+        if ended.out_of_memory:
+            return result
+        limit = f"limit of {self._tasks} processes and threads"
+        if ended.refused_forks:
+            refused = f"payload reached its {limit}, {ended.refused_forks} more were refused"
             return replace(result, code=ErrorCode.RESOURCEUNAVAILABLE, diag=f"{refused}; {result.diag}")
+        if result.code is ErrorCode.RESOURCEUNAVAILABLE and self._tasks:
+            return replace(result, diag=f"payload ran into its {limit}, or into the node's; {result.diag}")
         return result
 
     def _remove(self, container: Container) -> None:

@@ -17,7 +17,7 @@ one.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["LONGEST", "TAIL_BYTES", "clean_line", "find_reason"]
+__all__ = ["LONGEST", "TAIL_BYTES", "clean_line", "find_reason", "names_refused_fork"]
 
 #: How much of the end of each file is looked at, bytes.
 TAIL_BYTES = 64 * 1024
@@ -51,6 +51,13 @@ _ERROR_LIKE = re.compile(r"(?:\S+: )?(?:fatal )?error\b\s*:\s*\S|.*\b(?:Error|Ex
 _DOCKER = re.compile(r"docker: .*|.*Error response from daemon: .*")
 _NOT_FOUND = re.compile(r".*(?:command not found|: not found|No such file or directory)")
 
+# busybox, dash, bash; Python, Java, Go; libgomp, OpenBLAS.
+_REFUSED_FORK = re.compile(
+    r"\b(?:can't|cannot|failed to|unable to) (?:fork|start new thread|create (?:new OS |native )?thread)\b"
+    r"|\b(?:v?fork|clone|thread\w*|pthread_create)\b.*Resource temporarily unavailable",
+    re.IGNORECASE,
+)
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -80,6 +87,16 @@ def find_reason(exit_code: int, outputs: Iterable[bytes]) -> str:
             if reason:
                 return clean_line(reason)[:LONGEST]
     return ""
+
+
+def names_refused_fork(reason: str) -> bool:
+    """Whether a reason says that there was no room for one more process or
+    thread.
+
+    The kernel counts refusals too, but what dies of its first one takes the
+    count along before anybody has read it.
+    """
+    return bool(_REFUSED_FORK.search(reason))
 
 
 def _finders(exit_code: int) -> tuple[Callable[[list[str]], str], ...]:
@@ -112,9 +129,8 @@ def _exception(lines: list[str]) -> str:
     """`Type: message` of the exception that ended it.
 
     A traceback below a log line of a level under ERROR was handled and does
-    not
-    count, unless nothing was logged after it. An exception that only wraps
-    others gives way to the one before it.
+    not count, unless nothing was logged after it. An exception that only
+    wraps others gives way to the one before it.
     """
     level, last_log = "", -1
     found: list[tuple[bool, int, str]] = []

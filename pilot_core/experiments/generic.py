@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pilot_core.base.files import UnsafeName, safe_join, tail_bytes
 from pilot_core.errors import PayloadError
-from pilot_core.experiments.diagnose import LONGEST, TAIL_BYTES, clean_line, find_reason
+from pilot_core.experiments.diagnose import LONGEST, TAIL_BYTES, clean_line, find_reason, names_refused_fork
 from pilot_core.experiments.environment import BATCH_SITE, HOST_BASICS, WORKER, identity, select
 from pilot_core.experiments.exits import explain_exit
 from pilot_core.experiments.files import ERROR_REPORT, log_files
@@ -93,8 +93,9 @@ class GenericExperiment:
         """Verdict on a payload that ended by itself; see the contract.
 
         Exit 0 is success, whatever the output says. Everything else is
-        PAYLOADEXECUTIONFAILURE, or PAYLOADOUTOFMEMORY where the kernel said
-        so.
+        PAYLOADEXECUTIONFAILURE; PAYLOADOUTOFMEMORY where the kernel said so;
+        RESOURCEUNAVAILABLE where the payload itself says that it was refused
+        a process or thread.
         """
         if exit_code == 0:
             return PayloadResult(exit_code=0)
@@ -103,7 +104,11 @@ class GenericExperiment:
         exe_code, exe_diag = next((report for report in reports if report != (0, "")), (0, ""))
         outputs = (tail_bytes(path, TAIL_BYTES) for path in (paths.stderr, paths.stdout))
         reason = exe_diag or find_reason(exit_code, outputs)
-        code = ErrorCode.PAYLOADOUTOFMEMORY if out_of_memory else ErrorCode.PAYLOADEXECUTIONFAILURE
+        code = ErrorCode.PAYLOADEXECUTIONFAILURE
+        if out_of_memory:
+            code = ErrorCode.PAYLOADOUTOFMEMORY
+        elif names_refused_fork(reason):
+            code = ErrorCode.RESOURCEUNAVAILABLE
         said = explain_exit(exit_code)
         if out_of_memory:
             said = f"payload ran out of memory: {said}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core.experiments.diagnose import LONGEST, TAIL_BYTES, find_reason
+from pilot_core.experiments.diagnose import LONGEST, TAIL_BYTES, find_reason, names_refused_fork
 from pilot_core.experiments.exits import explain_exit
 
 # Shape of a failing quantum's stderr under `--long-log` (ctrl_mpexec 30.2026).
@@ -82,6 +82,30 @@ lsst.pipe.base.mp_graph_executor.MPGraphExecutorError: One or more tasks failed 
 )
 def test_the_line_that_says_why(code: int, stderr: bytes, stdout: bytes, expected: str) -> None:
     assert find_reason(code, [stderr, stdout]) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        ("/bin/sh: can't fork: Resource temporarily unavailable", True),
+        ("sh: 1: Cannot fork", True),
+        ("bash: fork: retry: Resource temporarily unavailable", True),
+        ("RuntimeError: can't start new thread", True),
+        ("libgomp: Thread creation failed: Resource temporarily unavailable", True),
+        (
+            "OpenBLAS blas_thread_init: pthread_create failed for thread 3: Resource temporarily unavailable",
+            True,
+        ),
+        ("java.lang.OutOfMemoryError: unable to create native thread", True),
+        ("runtime: failed to create new OS thread (have 5 already; errno=11)", True),
+        ("BlockingIOError: [Errno 11] write could not complete: Resource temporarily unavailable", False),
+        ("butler: no fork of this registry", False),
+        ("ERROR: cannot create threads.json", False),
+        ("", False),
+    ],
+)
+def test_a_refused_fork_is_told_from_other_words(reason: str, named: bool) -> None:
+    assert names_refused_fork(reason) is named
 
 
 @given(st.integers(1, 255), st.binary(max_size=4000), st.binary(max_size=400))

@@ -160,6 +160,13 @@ def test_the_reason_comes_before_the_exit_code(paths: JobPaths) -> None:
     assert RUBIN.judge(1, paths, out_of_memory=False).diag == "ValueError: no star (exit code 1)"
 
 
+@pytest.mark.parametrize(("out_of_memory", "code"), [(False, 1344), (True, 1212)])
+def test_its_own_word_of_a_refused_fork_is_believed(paths: JobPaths, out_of_memory: bool, code: int) -> None:
+    paths.stderr.write_text("/bin/sh: can't fork: Resource temporarily unavailable\n")
+    assert RUBIN.judge(2, paths, out_of_memory=out_of_memory).code == code
+    assert RUBIN.judge(0, paths, out_of_memory=False).code is ErrorCode.NONE
+
+
 def test_out_of_memory_has_its_own_code(paths: JobPaths) -> None:
     paths.stderr.write_text("Killed\n")
     result = RUBIN.judge(137, paths, out_of_memory=True)
