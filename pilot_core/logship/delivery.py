@@ -7,7 +7,8 @@ full jitter up to 30 s for as long as there is time (0.5, 1, 2, ... 30 s);
 nothing is lost until then. `BUSY` widens the gap between all requests and
 `FULL` makes them smaller as well, see `Pace`. Where the service asks for a
 longer wait it gets it. When the end is near a third of what time is left is
-waited at most.
+waited at most, and nothing where nothing was ever let in: a node without
+credentials does not keep each job waiting for them.
 """
 
 import logging
@@ -22,7 +23,7 @@ from pilot_core.logship.batch import request, weight
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
 from pilot_core.logship.pace import FIRST_S, Pace
 
-__all__ = ["CROWD_S", "Delivery", "DeliveryPolicy"]
+__all__ = ["CROWD_S", "HOPELESS_S", "Delivery", "DeliveryPolicy"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ _SLICE_S = 0.25
 _SHORTEST_S = 0.05
 #: The quota of a crowded service is there again in a minute, not in 50 ms.
 CROWD_S = 2.0
+#: Who was refused for so long and never let in is not helped by more seconds.
+HOPELESS_S = 15.0
 _CROWDED = (OutcomeKind.BUSY, OutcomeKind.FULL)
 # Refusals and failures are said at most so often.
 _SAY_EVERY_S = 60.0
@@ -95,6 +98,8 @@ class Delivery:
         self._meanwhile = meanwhile
         self._said_at = float("-inf")
         self._failures = 0
+        self._barred_at = math.inf
+        self._hopeless = False
         self._next_at = -math.inf
         self._soonest_s = _SHORTEST_S
 
@@ -106,7 +111,7 @@ class Delivery:
         limits = self._sink.limits
         at_most = most = limits.batch_entries or len(entries)
         settled = tried = 0
-        while settled < len(entries) and (left := self._turn()) > 0.0:
+        while settled < len(entries) and not self._hopeless and (left := self._turn()) > 0.0:
             size = min(limits.batch_bytes or math.inf, self.pace.share_bytes)
             part = request(entries, settled, most=most, size=size)
             again = max(0, min(tried - settled, len(part)))
@@ -145,14 +150,17 @@ class Delivery:
     def _answered(self) -> None:
         if self._failures:
             log.info("%s takes entries again after %d failures", self._sink.name, self._failures)
-        self._failures = 0
+        self._failures, self._barred_at = 0, math.inf
 
     def _failed(self, part: Sequence[Entry], outcome: Outcome) -> None:
         self._failures += 1
         self.counts = replace(self.counts, last_error=outcome.detail)
         self._say("%s does not take entries (%s): kept, tried again", self._sink.name, outcome.detail)
-        wait_s = max(outcome.retry_after_s, self._wait_s(part, outcome.kind))
-        self._next_at = self._clock.monotonic() + wait_s
+        now = self._clock.monotonic()
+        barred = outcome.kind is OutcomeKind.DENIED and not self.counts.sent
+        self._barred_at = min(self._barred_at, now) if barred else math.inf
+        self._hopeless = self._time_left() < math.inf and now - self._barred_at >= HOPELESS_S
+        self._next_at = now + max(outcome.retry_after_s, self._wait_s(part, outcome.kind))
         self._soonest_s = CROWD_S if outcome.kind in _CROWDED else _SHORTEST_S
 
     def _wait_s(self, part: Sequence[Entry], kind: OutcomeKind) -> float:

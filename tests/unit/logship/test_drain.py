@@ -9,6 +9,7 @@ import pytest
 
 from pilot_core.base.budget import Budget
 from pilot_core.logship.contract import Outcome, OutcomeKind
+from pilot_core.logship.delivery import HOPELESS_S
 from tests.fakes.disk import MemoryDisk
 from tests.fakes.shipping import Rig, line, lost_and_doubled
 from tests.fakes.sink import AGAIN, YES, MemorySink
@@ -138,3 +139,34 @@ def test_how_far_it_is_behind() -> None:
     # A payload that always has a line more than was sent is not behind.
     assert max(behind[:600]) <= rig.settings.interval_s + 1
     assert behind[-1] == pytest.approx(599, abs=10)
+
+
+@pytest.mark.parametrize(("end_s", "most_s"), [(1, 2 * HOPELESS_S), (400, 0.0)])
+def test_who_was_never_let_in_waits_no_longer_than_to_be_sure(end_s: float, most_s: float) -> None:
+    rig = rig_of([DENIED] * 1000)
+    rig.lines(3)
+    began = rig.clock.now
+    live(rig, end_s=end_s, drain_s=60.0)
+    assert rig.clock.now - began - end_s <= most_s
+    counts = rig.shipper.counts()
+    assert (rig.seen(), counts.sent, counts.last_error) == ([], 0, "403")
+    assert counts.left_bytes == len(b"".join(map(line, range(3))))
+
+
+def test_who_is_let_in_at_the_very_end_has_lost_nothing() -> None:
+    rig = rig_of([DENIED] * 1000)
+    written = rig.lines(3)
+    rig.clock.at(400, lambda: setattr(rig.sink, "mood", lambda _: YES))
+    live(rig, end_s=401, drain_s=30.0)
+    assert rig.seen() == written
+
+
+@pytest.mark.parametrize("before", [[], [YES]], ids=["a first job", "one that was let in"])
+def test_a_refusal_that_heals_within_the_drain_costs_nothing(before: list[Outcome]) -> None:
+    rig = rig_of([*before, *[DENIED] * 1000])
+    written = rig.lines(1)
+    rig.clock.at(1, lambda: written.extend(rig.lines(1)))
+    healed_s = 120.0 if before else 12.0
+    rig.clock.at(healed_s, lambda: setattr(rig.sink, "mood", lambda _: YES))
+    live(rig, end_s=healed_s - 10.0, drain_s=30.0)
+    assert rig.seen() == written
