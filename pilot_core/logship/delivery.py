@@ -116,7 +116,7 @@ class Delivery:
             part = request(entries, settled, most=most, size=size)
             again = max(0, min(tried - settled, len(part)))
             self.counts = replace(self.counts, repeated=self.counts.repeated + again)
-            outcome = self._sink.write(part, timeout_s=min(self._policy.request_s, left))
+            outcome = self._ask(part, min(self._policy.request_s, left))
             if outcome.kind not in (OutcomeKind.DELIVERED, OutcomeKind.TOO_LARGE):
                 tried = max(tried, settled + len(part))
                 self._failed(part, outcome)
@@ -132,6 +132,14 @@ class Delivery:
             most = min(at_most, 2 * most)
             settled += len(part)
             yield settled
+
+    def _ask(self, part: Sequence[Entry], timeout_s: float) -> Outcome:
+        try:
+            return self._sink.write(part, timeout_s=timeout_s)
+        except Exception as err:
+            # With this thread the job's log would end.
+            log.debug("%s failed", self._sink.name, exc_info=True)
+            return Outcome(OutcomeKind.RETRY, detail=f"{type(err).__name__}: {err}")
 
     def backlog_s(self) -> float:
         """Seconds until the next request is due."""
@@ -174,7 +182,7 @@ class Delivery:
         return policy.wait_s(self._failures)
 
     def _settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
-        refused = dict(outcome.rejected)
+        refused = {i: why for i, why in sorted(outcome.rejected.items()) if 0 <= i < len(entries)}
         if outcome.kind is OutcomeKind.TOO_LARGE:
             refused = {0: outcome.detail}
         self.counts = replace(

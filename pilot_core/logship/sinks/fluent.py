@@ -57,7 +57,8 @@ class FluentSink:
 
         try:
             answer = self._line.talk(forward, timeout_s=timeout_s)
-        except (OSError, ValueError) as err:
+        # Values that nobody sends: a map with lists for keys, a thousand levels.
+        except (OSError, ValueError, TypeError, RecursionError) as err:
             self._line.close()
             return failed(err)
         if not isinstance(answer, dict) or answer.get("ack") != chunk:

@@ -180,24 +180,38 @@ def _outcome(reply: Reply) -> Outcome:
     error = _error(reply.body)
     details = [d for d in error.get("details") or () if isinstance(d, dict)]
     wait = max([reply.retry_after_s, *(_seconds(d.get("retryDelay")) for d in details)])
-    each = next((d["logEntryErrors"] for d in details if isinstance(d.get("logEntryErrors"), dict)), None)
+    each = _refused(details)
     if each:
-        codes = {int(status.get("code", 0)) for status in each.values()}
+        codes = {code for status in each.values() if isinstance(code := status.get("code"), int)}
         if codes & _AGAIN:
             kind = reply.exhausted if _EXHAUSTED in codes else OutcomeKind.RETRY
             return Outcome(kind, detail=reply.detail, retry_after_s=wait)
         if codes & _DENIED:
             return Outcome(OutcomeKind.DENIED, detail=reply.detail)
-        rejected = {int(index): str(status.get("message", "refused")) for index, status in each.items()}
+        rejected = {index: str(status.get("message", "refused")) for index, status in each.items()}
         return Outcome(OutcomeKind.DELIVERED, rejected=rejected, detail=reply.detail)
     return Outcome(reply.kind, detail=reply.detail, retry_after_s=wait)
+
+
+def _refused(details: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Number of an entry to its google.rpc.Status; whatever else is said in
+    its place is nothing.
+    """
+    errors: dict[str, Any] = next(
+        (d["logEntryErrors"] for d in details if isinstance(d.get("logEntryErrors"), dict)), {}
+    )
+    return {
+        int(index): status
+        for index, status in errors.items()
+        if len(index) < 10 and index.isascii() and index.isdecimal() and isinstance(status, dict)
+    }
 
 
 def _error(body: bytes) -> dict[str, Any]:
     """The `error` object of google.rpc.Status in JSON; empty if there is none."""
     try:
         error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return error if isinstance(error, dict) else {}
 

@@ -1,10 +1,13 @@
 """One HTTP connection, kept open between requests: what sinks over HTTP share."""
 
 import http.client
+import io
+import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from pilot_core.base.httptime import retry_after
@@ -120,10 +123,9 @@ class HttpPost:
         """
         end = time.monotonic() + timeout_s
         connection = self._open(timeout_s)
+        connection.response_class = _timed(end)
         try:
             connection.request("POST", self._base + path, body, dict(headers))
-            if connection.sock is not None:
-                connection.sock.settimeout(max(0.01, end - time.monotonic()))
             answer = connection.getresponse()
             data = answer.read(_MOST_REPLY)
             if not answer.isclosed():
@@ -153,3 +155,44 @@ class HttpPost:
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s)
         return self._connection
+
+
+def _timed(end: float) -> type[http.client.HTTPResponse]:
+    """An answer that is there as a whole at `end`, or not at all."""
+
+    class Timed(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+            super().__init__(sock, *args, **more)
+            self.fp.close()
+            self.fp = io.BufferedReader(_TimedReader(sock, end))
+
+    return Timed
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads a socket until `end`.
+
+    A socket's own time-out is that of one read: a server that sends a byte now
+    and then would keep us for ever.
+    """
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        self._sock = sock
+        self._end = end
+        # It keeps the socket open where the connection is closed before the
+        # answer has been read.
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0.0:
+            raise TimeoutError("the answer did not end in time")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

@@ -1,12 +1,17 @@
 """What an HTTP status means for a batch."""
 
+import contextlib
 import json
+import socket
+import threading
+import time
 
 import pytest
 
 from pilot_core.logship.contract import OutcomeKind
 from pilot_core.logship.sinks.google import _outcome
 from pilot_core.logship.sinks.http import HttpPost, Reply
+from tests.fakes.patience import stated
 
 KINDS = {
     OutcomeKind.DELIVERED: (200, 201, 204),
@@ -75,3 +80,55 @@ def test_retry_info_in_the_body() -> None:
 def test_an_address_of_another_kind(url: str) -> None:
     with pytest.raises(ValueError, match="http"):
         HttpPost(url)
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        '{"0":null}',
+        '{"x":{"code":3}}',
+        '{"-1":{"code":3}}',
+        '{"99999999999999":{"code":3}}',
+        "[1]",
+        "[" * 100_000,
+    ],
+)
+def test_what_is_no_refusal_of_an_entry_refuses_none(each: str) -> None:
+    body = '{"error":{"code":400,"details":[{"logEntryErrors":' + each + "}]}}"
+    outcome = _outcome(Reply(400, 0.0, body.encode()))
+    assert (outcome.kind, dict(outcome.rejected)) == (OutcomeKind.TOO_LARGE, {})
+
+
+@pytest.mark.parametrize("code", ['"INTERNAL"', "[13]", "null", "1e999"])
+def test_an_odd_code_is_a_refusal(code: str) -> None:
+    outcome = _outcome(
+        Reply(400, 0.0, b'{"error":{"details":[{"logEntryErrors":{"1":{"code":%s}}}]}}' % code.encode())
+    )
+    assert (outcome.kind, dict(outcome.rejected)) == (OutcomeKind.DELIVERED, {1: "refused"})
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n"], ids=["head", "body"]
+)
+@pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
+def test_an_answer_that_drips_ends_in_time(head: bytes, connection: bytes) -> None:
+    head = head.replace(b"\r\n\r\n", b"\r\nConnection: %s\r\n\r\n" % connection)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                client.sendall(head)
+                while not over.wait(0.05):
+                    client.sendall(b"x")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        post = HttpPost(f"http://127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            post.post("/", b"{}", {}, timeout_s=0.3)
+        assert time.monotonic() - began < stated(2.0)
+        over.set()
+        thread.join()

@@ -357,3 +357,19 @@ def test_a_position_file_that_cannot_be_written_stops_nothing(tmp_path: Path) ->
     written = rig.lines(10)
     rig.finish()
     assert rig.seen() == written
+
+
+def test_a_sink_that_breaks_its_contract_ends_nothing(tmp_path: Path) -> None:
+    """It raises what it should not, or refuses entries that were not sent."""
+    broken: list[Exception] = [KeyError("x"), RecursionError(), AttributeError("y")]
+
+    def mood(_: object) -> Outcome:
+        if broken:
+            raise broken.pop(0)
+        return Outcome(OutcomeKind.DELIVERED, rejected={7: "no such entry", -1: "nor this"})
+
+    rig = Rig(tmp_path, MemorySink(mood))
+    written = rig.lines(3)
+    counts = rig.finish()
+    assert rig.seen() == written
+    assert (counts.sent, counts.rejected, counts.left_bytes) == (3, 0, 0)
