@@ -121,7 +121,7 @@ def _real(text: str, what: str) -> float:
 
 def names(text: str) -> tuple[str, ...]:
     """File names separated by `:` or `,`, as in REALTIME_LOGFILES."""
-    return tuple(part for part in re.split(r"[:,]", text.strip()) if part)
+    return tuple(part.strip() for part in re.split(r"[:,]", text) if part.strip())
 
 
 def words(text: str) -> tuple[str, ...]:

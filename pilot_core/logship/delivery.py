@@ -22,6 +22,7 @@ from pilot_core.base.retry import RetryPolicy
 from pilot_core.logship.batch import request, weight
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, ShipCounts, Sink
 from pilot_core.logship.pace import FIRST_S, Pace
+from pilot_core.logship.plain import as_text
 
 __all__ = ["CROWD_S", "HOPELESS_S", "Delivery", "DeliveryPolicy"]
 
@@ -116,7 +117,9 @@ class Delivery:
             part = request(entries, settled, most=most, size=size)
             again = max(0, min(tried - settled, len(part)))
             self.counts = replace(self.counts, repeated=self.counts.repeated + again)
-            outcome = self._ask(part, min(self._policy.request_s, left))
+            outcome = self._ask(part, left)
+            if outcome.kind is OutcomeKind.TOO_LARGE and len(part) == 1:
+                outcome = self._in_other_words(part[0], outcome)
             if outcome.kind not in (OutcomeKind.DELIVERED, OutcomeKind.TOO_LARGE):
                 tried = max(tried, settled + len(part))
                 self._failed(part, outcome)
@@ -133,9 +136,16 @@ class Delivery:
             settled += len(part)
             yield settled
 
-    def _ask(self, part: Sequence[Entry], timeout_s: float) -> Outcome:
+    def _in_other_words(self, entry: Entry, outcome: Outcome) -> Outcome:
+        """What becomes of an entry that was refused, sent once more as text."""
+        text = as_text(entry)
+        if text is None or (left := self._time_left()) <= 0.0:
+            return outcome
+        return self._ask([text], left)
+
+    def _ask(self, part: Sequence[Entry], left: float) -> Outcome:
         try:
-            return self._sink.write(part, timeout_s=timeout_s)
+            return self._sink.write(part, timeout_s=min(self._policy.request_s, left))
         except Exception as err:
             # With this thread the job's log would end.
             log.debug("%s failed", self._sink.name, exc_info=True)

@@ -29,8 +29,11 @@ _LINE = re.compile(r"([A-Z]{4,11}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.,:+Z-]*) 
 
 
 def severity(record: Mapping[str, Any]) -> str:
-    """LogSeverity of a record: its `levelname`, else its `levelno`, else
-    DEFAULT.
+    """LogSeverity of a record: its `levelname`, else its `levelno`, else what
+    other people's loggers call `severity` or `level`.
+
+    INFO where nothing is said, as pilot3 sends it, so that users'
+    `severity>=INFO` goes on finding it.
     """
     name = record.get("levelname")
     known = LEVELS.get(name) if type(name) is str else None
@@ -39,7 +42,9 @@ def severity(record: Mapping[str, Any]) -> str:
     number = record.get("levelno")
     if isinstance(number, int | float) and not isinstance(number, bool):
         return next((found for floor, found in _FLOORS if number >= floor), "DEFAULT")
-    return LEVELS.get(name.strip().upper(), "DEFAULT") if type(name) is str else "DEFAULT"
+    names = (record.get(key) for key in ("levelname", "severity", "level"))
+    named = (LEVELS.get(name.strip().upper()) for name in names if type(name) is str)
+    return next(filter(None, named), "INFO")
 
 
 def line_level(text: str) -> tuple[str, str | None]:

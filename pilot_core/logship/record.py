@@ -23,9 +23,10 @@ from pilot_core.logship.level import line_level, severity
 from pilot_core.logship.split import GROWTH, parts, struct_size
 from pilot_core.logship.stamp import Stamps
 
-__all__ = ["JobContext", "PayloadRecords"]
+__all__ = ["OURS", "JobContext", "PayloadRecords"]
 
-_OURS = frozenset(
+#: The pilot's own fields.
+OURS = frozenset(
     ("TaskID", "PandaJobID", "Harvester_WorkerID", "Harvester_ID", "RequestID", "PilotTimeStamp")
 )
 # lsst.daf.butler.logging.ButlerLogRecords: one JSON document follows on the
@@ -191,11 +192,11 @@ class PayloadRecords:
         uid = f"{self._prefix}{start + ID_BASE}"
         large = len(raw) > self._small
         clean = self._cleaned(raw, record)
-        if record and clean is None and not large and _OURS.isdisjoint(record):
+        if record and clean is None and not large and OURS.isdisjoint(record):
             return [Entry(self._head + raw[1:], level, when, uid)]
         fields: dict[str, Any] = {**self._fields, "PilotTimeStamp": self._stamp_s}
         own = jsontext.exact(raw) if clean is None else clean
-        fields |= {k: v for k, v in own.items() if k not in _OURS}
+        fields |= {k: v for k, v in own.items() if k not in OURS}
         payload = jsontext.dumps(fields)
         if not large or max(len(payload), struct_size(fields)) <= self._limit:
             return [Entry(payload, level, when, uid)]

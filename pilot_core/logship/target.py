@@ -1,5 +1,6 @@
 """PURE. What `--realtime-logging-server` says, in every spelling of the field."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,9 +28,11 @@ _SCHEMES = {
     "logstash": ("http", "https", "tcp", "tls"),
     "fluent": ("tcp", "tls", "http", "fluent"),
 }
-# pilot3 needs an address after the `;` and ignores it for Google; this is the
-# one that panda-k8s writes.
-_DUMMY_HOSTS = frozenset(("google", "logging.googleapis.com"))
+# pilot3 needs an address after the `;` and ignores it for Google; panda-k8s
+# writes `https://google:80`.
+_DUMMY_HOSTS = re.compile(
+    r"(?:https?://)?(?:google|(?:[\w-]+\.)*google(?:apis)?\.com)(?::\d+)?/?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ def _endpoint(kind: str, address: str, text: str) -> str:
         if kind == "google":
             return ""
         raise ValueError(f"{text!r}: {kind} needs an address, as in {kind};https://host:port")
+    if kind == "google" and _DUMMY_HOSTS.fullmatch(address):
+        return ""
     try:
         parts = urlsplit(address)
         host, _ = parts.hostname, parts.port
@@ -120,4 +125,4 @@ def _endpoint(kind: str, address: str, text: str) -> str:
     if parts.scheme not in _SCHEMES[kind] or not host:
         shown = ", ".join(f"{s}://" for s in _SCHEMES[kind])
         raise ValueError(f"{text!r}: {address!r} is not an address of {kind} ({shown} and a host)")
-    return "" if kind == "google" and host in _DUMMY_HOSTS else address.rstrip("/")
+    return address.rstrip("/")

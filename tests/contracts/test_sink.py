@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ import pytest
 
 from pilot_core.base.clock import rfc3339
 from pilot_core.logship.contract import Entry, OutcomeKind, Sink
+from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.file import FileSink
 from pilot_core.logship.sinks.fluent import FluentSink
 from pilot_core.logship.sinks.google import GoogleSink
 from pilot_core.logship.sinks.logstash import LogstashSink
 from pilot_core.logship.sinks.loki import LokiSink
+from pilot_core.logship.sinks.make import make_sink
 from pilot_core.logship.sinks.stdout import StdoutSink
 from pilot_core.logship.target import Target, parse_target
 from tests.fakes.cloud_logging import CloudLogging, Fault
 from tests.fakes.forward import Fluentd, LogstashHttp, LogstashTcp
 from tests.fakes.loki import Loki
 from tests.fakes.patience import stated
+from tests.fakes.serve import Served
 from tests.fakes.sink import AGAIN, MemorySink
 
 LOG = "Panda-RubinLog"
@@ -233,6 +237,57 @@ def test_lokis_labels() -> None:
         ((_, labels, _),) = service.read()
     assert labels == {"namespace": "usdf-panda", "env": "test", "app": LOG, "level": "warning"}
     assert too_long.kind is OutcomeKind.TOO_LARGE
+
+
+def test_loki_takes_what_is_older_and_newer_than_it_allows() -> None:
+    """A payload's local time, an old file: stored at the edge of the window."""
+    now = time.time()
+    stamps = [rfc3339(now + hours * 3600) for hours in (-20 * 24, 0, 5)]
+    with Loki() as service:
+        with contextlib.closing(LokiSink(Target("loki", service.url), LOG)) as sink:
+            entries = [Entry(b'{"message":"m"}', "INFO", stamp, f"id{n}") for n, stamp in enumerate(stamps)]
+            assert sink.write(entries, timeout_s=5.0).kind is OutcomeKind.DELIVERED
+        found = service.read()
+    assert [record["insertId"] for _, _, record in found] == ["id0", "id1", "id2"]
+    assert abs(found[1][0] / 1e9 - now) < 0.001
+
+
+@pytest.mark.parametrize("kind", ["loki", "logstash", "google"])
+def test_a_port_that_refuses_everything_costs_no_record(kind: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            words = b"400 The plain HTTP request was sent to HTTPS port"
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(words)))
+            self.end_headers()
+            self.wfile.write(words)
+
+        def log_message(self, *args: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    with Served(server) as served:
+        sink = make_sink(Target(kind, served.url), LOG, PodFacts())
+        with contextlib.closing(sink):
+            assert sink.write([entry(1)], timeout_s=5.0).kind is OutcomeKind.DENIED
+
+
+@pytest.mark.parametrize("make", [loki, logstash], ids=lambda make: make.__name__)
+def test_a_payload_s_own_fields_do_not_stand_for_ours(make: Any, tmp_path: Path) -> None:
+    with contextlib.contextmanager(make)(tmp_path) as case, contextlib.closing(case.sink):
+        own = b'{"insertId":"mine","severity":"x","@timestamp":"y","logname":"z","level":"v","message":"m" } '
+        stamp = rfc3339(time.time())
+        case.sink.write(
+            [Entry(own, "ERROR", stamp, "ours"), Entry(b"{}", "INFO", stamp, "bare")], timeout_s=5.0
+        )
+        found = {e["insertId"]: e for e in case.read()}
+    assert set(found) == {"ours", "bare"}
+    assert found["ours"]["severity"] == "ERROR"
+    assert found["ours"]["jsonPayload"]["message"] == "m"
 
 
 def test_an_acknowledgement_of_something_else_is_none() -> None:

@@ -1,6 +1,7 @@
 """Loki's push API on loopback: keeps lines once, refuses what is too long."""
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -8,6 +9,8 @@ from tests.fakes.serve import Served
 
 MOST_LINE = 256 * 1024
 MOST_MESSAGE = 4 * 1024 * 1024
+# reject_old_samples_max_age and creation_grace_period
+OLDEST_S, NEWEST_S = 7 * 24 * 3600, 600
 
 
 class Loki(Served):
@@ -54,6 +57,8 @@ class Loki(Served):
             for moment, text in stream["values"]:
                 if len(text.encode()) > MOST_LINE:
                     refused = "max entry size exceeded"
+                elif not -OLDEST_S < int(moment) / 1e9 - time.time() < NEWEST_S:
+                    refused = "entry has timestamp too old or too new"
                 else:
                     kept[(int(moment), text)] = None
         return (400, refused) if refused else (204, "")

@@ -9,6 +9,7 @@ resource, is left to it (`google_access`).
 import http.client
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from urllib.parse import quote
 from pilot_core.base.httptime import LONGEST_RETRY_AFTER_S
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
 from pilot_core.logship.resource import PodFacts, Resource
+from pilot_core.logship.sinks.doubt import Doubt
 from pilot_core.logship.sinks.google_access import (
     Access,
     AccessDenied,
@@ -34,8 +36,8 @@ _PATH = "/v2/entries:write"
 # The service counts 256 KiB an entry, all of its fields, and 10 MiB a request
 # (Cloud Logging quotas); 1000 entries is what Google's own agents send.
 LIMITS = SinkLimits(entry_bytes=240_000, batch_bytes=8_000_000, batch_entries=1000)
-# google.rpc.Code of a refused entry: the whole batch has to come again for
-# these, ...
+# google.rpc.Code of a refused entry: the batch has to come again for these,
+# ...
 _AGAIN = frozenset((1, 2, 4, 8, 10, 13, 14))
 # ... and for these (PERMISSION_DENIED, UNAUTHENTICATED) somebody has to act.
 _DENIED = frozenset((7, 16))
@@ -92,9 +94,11 @@ class GoogleSink:
         self._probe = b""
         self._renew = False
         self._refusals = 0
+        self._doubt = Doubt(lambda within_s: self._post(self._probe, within_s).outcome)
 
     def write(self, entries: Sequence[Entry], *, timeout_s: float) -> Outcome:
         """Store a batch; see `Sink.write`."""
+        end = time.monotonic() + timeout_s
         parts = [b""]
         for payload, severity, timestamp, insert_id in entries:
             parts.append(payload)
@@ -108,8 +112,10 @@ class GoogleSink:
             parts[-1] = parts[-1][: -len(b',{"jsonPayload":')] + b"]}"
             reply = self._post(b"".join(parts), timeout_s)
             outcome = _outcome(reply)
-            if outcome.kind is OutcomeKind.TOO_LARGE and len(entries) == 1:
-                outcome = self._alone(outcome, timeout_s)
+            if outcome.rejected and outcome.kind is OutcomeKind.RETRY:
+                outcome = self._doubt.insist(outcome, entries, end)
+            else:
+                outcome = self._doubt.settle(outcome, entries, end)
         except AccessDenied as err:
             return Outcome(OutcomeKind.DENIED, detail=str(err))
         except AccessLater as err:
@@ -146,17 +152,6 @@ class GoogleSink:
         self._renew = False
         return self._http.post(_PATH, body, headers, timeout_s=timeout_s)
 
-    def _alone(self, outcome: Outcome, timeout_s: float) -> Outcome:
-        """Is it this entry, or would every entry be refused (a log name, a
-        resource)?
-
-        Where it is the setting, nothing is given up: it counts as denied.
-        """
-        harmless = self._post(self._probe, timeout_s)
-        if harmless.kind is OutcomeKind.DELIVERED:
-            return outcome
-        return Outcome(OutcomeKind.DENIED, detail=f"every request is refused: {harmless.detail}")
-
     def _after(self, reply: Reply, outcome: Outcome) -> Outcome:
         """A refused token is renewed at once; refused again, somebody has to
         act.
@@ -183,9 +178,11 @@ def _outcome(reply: Reply) -> Outcome:
     each = _refused(details)
     if each:
         codes = {code for status in each.values() if isinstance(code := status.get("code"), int)}
+        if _EXHAUSTED in codes:
+            return Outcome(reply.exhausted, detail=reply.detail, retry_after_s=wait)
         if codes & _AGAIN:
-            kind = reply.exhausted if _EXHAUSTED in codes else OutcomeKind.RETRY
-            return Outcome(kind, detail=reply.detail, retry_after_s=wait)
+            again = {i: str(s.get("message", "")) for i, s in each.items() if s.get("code") in _AGAIN}
+            return Outcome(OutcomeKind.RETRY, rejected=again, detail=reply.detail, retry_after_s=wait)
         if codes & _DENIED:
             return Outcome(OutcomeKind.DENIED, detail=reply.detail)
         rejected = {index: str(status.get("message", "refused")) for index, status in each.items()}

@@ -8,9 +8,13 @@ not known to be lost, and is not sent again.
 
 import base64
 import http.client
+import time
 from collections.abc import Mapping, Sequence
 
+from pilot_core.base.clock import rfc3339
 from pilot_core.logship.contract import Entry, Outcome, OutcomeKind, SinkLimits
+from pilot_core.logship.jsontext import dumps, joined
+from pilot_core.logship.sinks.doubt import PROBE, Doubt
 from pilot_core.logship.sinks.http import HttpPost, failed
 from pilot_core.logship.sinks.line import Line
 from pilot_core.logship.target import Target
@@ -45,27 +49,36 @@ class LogstashSink:
         self._http = HttpPost(target.endpoint) if over_http else None
         self._line = None if over_http else Line(target.endpoint, port=PORT)
         self._headers = {"Content-Type": "application/json", **_login(secrets or {})}
+        self._doubt = Doubt(self._probe)
 
     def write(self, entries: Sequence[Entry], *, timeout_s: float) -> Outcome:
         """Send a batch; see `Sink.write`."""
+        end = time.monotonic() + timeout_s
         documents = [_document(entry, self._logname) for entry in entries]
         try:
             if self._line is not None:
                 data = b"\n".join([*documents, b""])
                 self._line.talk(lambda line: line.send(data), timeout_s=timeout_s)
                 return Outcome(OutcomeKind.DELIVERED)
-            assert self._http is not None
-            body = b"[" + b",".join(documents) + b"]"
-            reply = self._http.post("/", body, self._headers, timeout_s=timeout_s)
+            return self._doubt.settle(self._post(documents, timeout_s), entries, end)
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        return reply.outcome
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""
         for connection in (self._http, self._line):
             if connection is not None:
                 connection.close()
+
+    def _post(self, documents: Sequence[bytes], timeout_s: float) -> Outcome:
+        assert self._http is not None
+        body = b"[" + b",".join(documents) + b"]"
+        return self._http.post("/", body, self._headers, timeout_s=timeout_s).outcome
+
+    def _probe(self, within_s: float) -> Outcome:
+        now = rfc3339(time.time())
+        probe = Entry(dumps({"message": PROBE}), "DEBUG", now, f"probe-{now}")
+        return self._post([_document(probe, self._logname)], within_s)
 
 
 def _login(secrets: Mapping[str, str]) -> dict[str, str]:
@@ -78,9 +91,7 @@ def _login(secrets: Mapping[str, str]) -> dict[str, str]:
 
 def _document(entry: Entry, logname: str) -> bytes:
     """The record with Logstash's time; `insertId` may serve as Elasticsearch's
-    id.
+    id. At the end: of a name that stands twice the last one counts.
     """
-    more = f'"@timestamp":"{entry.timestamp}","severity":"{entry.severity}","insertId":"{entry.insert_id}"'
-    head = f'{{{more},"logname":"{logname}"'.encode()
-    rest = entry.payload[1:]
-    return head + (b"" if rest.strip() == b"}" else b",") + rest
+    more = {"@timestamp": entry.timestamp, "severity": entry.severity, "insertId": entry.insert_id}
+    return joined(entry.payload) + dumps({**more, "logname": logname})[1:]

@@ -1,7 +1,7 @@
 """Grafana Loki by its push API, as Rubin runs it at SLAC.
 
 Loki knows few labels and a line: the labels name the stream, the line is the
-record's JSON with its `insertId` in front. Loki drops a line that it already
+record's JSON with its `insertId` at the end. Loki drops a line that it already
 has with the same time in the same stream, so a repeated request shows nothing
 twice; what is read again after a kill differs in `PilotTimeStamp` alone, and a
 reader tells it by its `insertId`.
@@ -9,10 +9,13 @@ reader tells it by its `insertId`.
 
 import http.client
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pilot_core.logship.contract import Entry, Outcome, SinkLimits
+from pilot_core.logship.jsontext import joined
+from pilot_core.logship.sinks.doubt import PROBE, Doubt
 from pilot_core.logship.sinks.http import HttpPost, failed
 from pilot_core.logship.target import Target
 
@@ -24,6 +27,9 @@ LIMITS = SinkLimits(entry_bytes=200_000, batch_bytes=3_000_000, batch_entries=10
 # The labels that pilot3 sets, and that queries at SLAC select by.
 _LABELS = {"namespace": "usdf-panda", "env": "production"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Loki's own defaults: refused beyond 10 min ahead (creation_grace_period) and
+# 7 d ago (reject_old_samples_max_age).
+_AHEAD_NS, _AGO_NS = 9 * 60 * 10**9, (7 * 24 - 1) * 3600 * 10**9
 
 
 class LokiSink:
@@ -43,38 +49,43 @@ class LokiSink:
         self.limits = LIMITS
         self._labels = {**_LABELS, "app": logname, **target.options}
         self._http = HttpPost(target.endpoint)
+        self._doubt = Doubt(self._probe)
 
     def write(self, entries: Sequence[Entry], *, timeout_s: float) -> Outcome:
         """Push a batch; see `Sink.write`."""
+        end = time.monotonic() + timeout_s
         try:
-            reply = self._http.post(
-                _PUSH, self._body(entries), {"Content-Type": "application/json"}, timeout_s=timeout_s
-            )
+            return self._doubt.settle(self._push(self._streams(entries), timeout_s), entries, end)
         except (OSError, http.client.HTTPException) as err:
             return failed(err)
-        return reply.outcome
 
     def close(self) -> None:
         """Close the connection; a second call is harmless."""
         self._http.close()
 
-    def _body(self, entries: Sequence[Entry]) -> bytes:
-        """One stream a severity: Loki selects by label, and there are few of
-        them.
+    def _push(self, streams: Mapping[str, Sequence[Sequence[str]]], timeout_s: float) -> Outcome:
+        """Lines (time, text) by level: Loki selects by label, and there are
+        few of them.
         """
+        pushed = [{"stream": self._labels | {"level": k}, "values": v} for k, v in streams.items()]
+        body = json.dumps({"streams": pushed}, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json"}
+        return self._http.post(_PUSH, body, headers, timeout_s=timeout_s).outcome
+
+    def _streams(self, entries: Sequence[Entry]) -> dict[str, list[list[str]]]:
         streams: dict[str, list[list[str]]] = {}
+        now = time.time_ns()
         for entry in entries:
-            rest = entry.payload[1:].decode()
-            comma = "" if rest.strip() == "}" else ","
-            line = f'{{"insertId":"{entry.insert_id}"{comma}{rest}'
-            streams.setdefault(entry.severity, []).append([_nanoseconds(entry.timestamp), line])
-        pushed = [
-            {"stream": self._labels | {"level": severity.lower()}, "values": values}
-            for severity, values in streams.items()
-        ]
-        return json.dumps({"streams": pushed}, ensure_ascii=False).encode()
+            # At the end: of a name that stands twice the last one counts.
+            line = f'{joined(entry.payload).decode()}"insertId":"{entry.insert_id}"}}'
+            moment = min(max(_nanoseconds(entry.timestamp), now - _AGO_NS), now + _AHEAD_NS)
+            streams.setdefault(entry.severity.lower(), []).append([str(moment), line])
+        return streams
+
+    def _probe(self, within_s: float) -> Outcome:
+        line = json.dumps({"message": PROBE})
+        return self._push({"debug": [[str(time.time_ns()), line]]}, within_s)
 
 
-def _nanoseconds(timestamp: str) -> str:
-    microseconds = (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)
-    return f"{microseconds}000"
+def _nanoseconds(timestamp: str) -> int:
+    return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -252,7 +252,9 @@ def test_one_bad_record_does_not_block_the_others(rig: Rig) -> None:
 
 def test_a_request_refused_as_a_whole_is_cut_until_the_bad_one_is_alone(rig: Rig) -> None:
     rig.sink.mood = lambda batch: (
-        Outcome(OutcomeKind.TOO_LARGE, detail="400") if any(b'"seq":13' in e.payload for e in batch) else YES
+        Outcome(OutcomeKind.TOO_LARGE, detail="400")
+        if any(b'"seq":13' in e.payload.replace(b"\\", b"") for e in batch)
+        else YES
     )
     written = rig.lines(13)
     rig.append(line(13))
