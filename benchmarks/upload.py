@@ -87,12 +87,14 @@ def ours(url: str, path: Path) -> None:
     """The pilot's uploader."""
     from pilot_core.base.budget import Budget
     from pilot_core.base.clock import SystemClock
+    from pilot_core.base.redact import Redactor
     from pilot_core.storage.gcs import GcsTool
     from pilot_core.storage.logs import LogUploader
 
     clock = SystemClock()
     tool = GcsTool(clock=clock, endpoint=url)
-    uploader = LogUploader(tool, "gs://bucket/logs/", clock=clock, roots=[path.parent])
+    known = Redactor(["one-secret-of-a-job", "and-a-second-one"])
+    uploader = LogUploader(tool, "gs://bucket/logs/", clock=clock, roots=[path.parent], redactor=known)
     result = uploader.upload([path], budget=Budget(clock, 600, "benchmark"))
     assert not result.failed, result.failed
 

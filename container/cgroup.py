@@ -32,15 +32,6 @@ class Cgroup:
         """What it uses now; all None once the container is gone."""
         return self._stats_v2(self._folders[""]) if self._v2 else self._stats_v1()
 
-    def peak(self) -> int | None:
-        """Highest memory in bytes with page cache; None if the kernel does not
-        say.
-        """
-        if self._v2:
-            return _number(self._folders[""] / "memory.peak")
-        folder = self._folders.get("memory")
-        return _number(folder / "memory.max_usage_in_bytes") if folder else None
-
     def pids(self) -> list[int]:
         """Its processes in our own pid namespace's numbers; 0 where they have
         none.

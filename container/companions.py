@@ -140,12 +140,15 @@ class CompanionContainer:
                     lost=lost,
                     out_of_memory=end.out_of_memory or self._containers.out_of_memory(),
                     cpu_s=end.cpu_s if cpu_s is None else (end.cpu_s or 0.0) + cpu_s,
-                    max_memory_bytes=self._containers.peak,
-                    # A client is no part of the payload, and not small.
-                    max_rss_bytes=None if self._containers.clients() else end.max_rss_bytes,
+                    max_rss_bytes=self._max_rss(end),
                     refused_forks=end.refused_forks + self._containers.refused,
                 )
             return self._end
+
+    def _max_rss(self, end: ContainerExit) -> int | None:
+        # A client is no part of the payload, and not small.
+        own = None if self._containers.clients() else end.max_rss_bytes
+        return max((v for v in (own, self._containers.max_rss) if v is not None), default=None)
 
     def _clients(self) -> bool:
         return any(stat.command == "docker" for stat in self._script.members())

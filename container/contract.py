@@ -15,10 +15,12 @@ from typing import Protocol
 
 from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
 
-__all__ = ["KILL_S", "Container", "Engine", "Leftover"]
+__all__ = ["KILL_S", "QUICK_S", "Container", "Engine", "Leftover"]
 
 #: Seconds between the kill and the moment when an end is given up on.
 KILL_S = 5.0
+#: Seconds a call may take while something is being stopped: a part of `KILL_S`.
+QUICK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from container.errors import EngineUnavailable, Refused
+from container.errors import EngineUnavailable, Refused, one_line
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["DEFAULT_URL", "QUICK_S", "Daemon", "Refused"]
+__all__ = ["DEFAULT_URL", "Daemon", "Refused"]
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,6 @@ DEFAULT_URL = "unix:///var/run/docker.sock"
 
 # What a client speaks that only asks which version to speak.
 _ANY = "1.24"
-
-#: Seconds a call may take while something is being stopped: a part of
-#: `KILL_S`.
-QUICK_S = 2.0
 
 
 class Daemon:
@@ -91,7 +87,7 @@ class Daemon:
             return function(self._client(limit))
         except docker.errors.APIError as err:
             status = err.response.status_code if err.response is not None else 0
-            raise Refused(f"{what}: {_one_line(err.explanation or str(err))}", status) from err
+            raise Refused(f"{what}: {one_line(err.explanation or str(err))}", status) from err
         except (
             docker.errors.DockerException,
             requests.RequestException,
@@ -193,8 +189,4 @@ def _reason(error: BaseException, limit_s: float) -> str:
             return words
     if any(isinstance(part, TimeoutError | requests.Timeout) for part in parts):
         return f"no answer within {limit_s:g} s"
-    return _one_line(str(parts[-1]) or type(parts[-1]).__name__)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
+    return one_line(str(parts[-1]) or type(parts[-1]).__name__)

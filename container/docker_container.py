@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from container.contract import KILL_S
-from container.docker_api import QUICK_S, Daemon, Refused
+from container.contract import KILL_S, QUICK_S
+from container.docker_api import Daemon, Refused
 from container.docker_stats import Meter
 from container.errors import EngineError, EngineUnavailable
 from container.look import docker_backtrace, docker_processes
@@ -107,7 +107,11 @@ class DockerContainer:
         self._kills = 0
         self._stopping = Stopping(name, ask=self._ask, over=self._over, kill=self._kill, clock=clock)
         self._scope = Scope("docker", join_s=_LOOK_S + 1.0, on_death=self._watch_died, clock=clock)
-        self._scope.spawn(name, self._watch)
+        try:
+            self._scope.spawn(name, self._watch)
+        except OSError:
+            self._close()
+            raise
 
     def wait(self, timeout_s: float) -> ContainerExit | None:
         return self._end if self._over(timeout_s) else None
@@ -236,7 +240,7 @@ class DockerContainer:
             out_of_memory=out_of_memory,
             lost=by_others and f"container {self.id[:12]}: {by_others}",
             cpu_s=self._meter.cpu_s,
-            max_memory_bytes=self._meter.peak,
+            max_rss_bytes=self._meter.max_rss,
             refused_forks=self._meter.refused,
         )
 
@@ -266,7 +270,7 @@ class DockerContainer:
             137,
             lost=f"container {self.id[:12]}: {why}",
             cpu_s=self._meter.cpu_s,
-            max_memory_bytes=self._meter.peak,
+            max_rss_bytes=self._meter.max_rss,
             refused_forks=self._meter.refused,
         )
 
@@ -275,11 +279,14 @@ class DockerContainer:
             self._stream.close()
             self._stream = None
 
-    def _finish(self, end: ContainerExit) -> None:
+    def _close(self) -> None:
         self._close_stream()
         self._meter.close()
         for file in self._files:
             file.close()
+
+    def _finish(self, end: ContainerExit) -> None:
+        self._close()
         if not self._frames.complete:
             log.warning("%s: the last piece of its output was cut off", self._name)
         self._end = self._end or end

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from container.contract import Leftover
+from container.contract import QUICK_S, Leftover
 from container.convert import create_arguments
-from container.docker_api import QUICK_S, Daemon, Refused
+from container.docker_api import Daemon, Refused
 from container.docker_container import DockerContainer, attach, events, remove
 from container.docker_stats import Meter
 from container.errors import EngineError, EngineUnavailable, StartError

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from container.cgroup import CGROUP, find_cgroup
-from container.docker_api import QUICK_S, Daemon, Refused
+from container.contract import QUICK_S
+from container.docker_api import Daemon, Refused
 from container.errors import EngineError
 from container.proctree import PssReader, usage
 from container.spec import Stats
@@ -27,7 +28,7 @@ _PART = 0.02
 
 
 class Meter:
-    """Measures one container; keeps the last CPU time and the highest memory.
+    """Measures one container; keeps the last CPU time and the highest RSS.
 
     The daemon deletes a cgroup some ten milliseconds after its first process
     has ended, which is when the totals are final. Where that process can be
@@ -60,7 +61,7 @@ class Meter:
         self._next = self._first
         self._over = False
         self.cpu_s: float | None = None
-        self.peak: int | None = None
+        self.max_rss: int | None = None
         self.refused = 0
 
     def fileno(self) -> int:
@@ -70,7 +71,7 @@ class Meter:
         return self._pidfd
 
     def look(self) -> None:
-        """Note CPU time and peak memory, if it is time to look again."""
+        """Note CPU time and memory, if it is time to look again."""
         # The clock here spreads our own cost; no decision about a job hangs on
         # it.
         now = time.monotonic()
@@ -98,7 +99,7 @@ class Meter:
             return self._ask()
         counted = self._cgroup.stats()
         self.refused = max(self.refused, counted.refused_forks or 0)
-        self._note(counted, self._cgroup.peak())
+        self._note(counted)
         return counted
 
     def stats(self) -> Stats:
@@ -117,15 +118,15 @@ class Meter:
         except EngineError as err:
             self._over = isinstance(err, Refused) and err.missing
             return Stats()
-        stats, peak = stats_from_api(answer)
+        stats = stats_from_api(answer)
         self._over = stats == Stats()
-        self._note(stats, peak)
+        self._note(stats)
         return stats
 
-    def _note(self, stats: Stats, peak: int | None) -> None:
+    def _note(self, stats: Stats) -> None:
         with self._lock:
             self.cpu_s = max((v for v in (self.cpu_s, stats.cpu_s) if v is not None), default=None)
-            self.peak = max((v for v in (self.peak, peak) if v is not None), default=None)
+            self.max_rss = max((v for v in (self.max_rss, stats.rss) if v is not None), default=None)
 
 
 def _one_shot(api: Any, container_id: str) -> Mapping[str, Any]:
@@ -135,9 +136,8 @@ def _one_shot(api: Any, container_id: str) -> Mapping[str, Any]:
     return answer
 
 
-def stats_from_api(answer: Mapping[str, Any]) -> tuple[Stats, int | None]:
-    """PURE: the daemon's answer to `GET /containers/{id}/stats`, and its peak
-    memory.
+def stats_from_api(answer: Mapping[str, Any]) -> Stats:
+    """PURE: the daemon's answer to `GET /containers/{id}/stats`.
 
     Source: Docker Engine API v1.41; cgroup v1 and v2 use different names.
     """
@@ -146,9 +146,9 @@ def stats_from_api(answer: Mapping[str, Any]) -> tuple[Stats, int | None]:
     cpu = ((answer.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
     if not detail:
         # A container that has ended: zeros, which are no measurement.
-        return Stats(), None
+        return Stats()
     rows = (answer.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
-    stats = Stats(
+    return Stats(
         cpu_s=None if cpu is None else cpu / 1e9,
         rss=detail.get("total_rss", detail.get("anon")),
         swap=detail.get("total_swap"),
@@ -157,4 +157,3 @@ def stats_from_api(answer: Mapping[str, Any]) -> tuple[Stats, int | None]:
         threads=(answer.get("pids_stats") or {}).get("current"),
         source="docker stats",
     )
-    return stats, memory.get("max_usage")

@@ -11,6 +11,8 @@
     └── Cancelled             the caller asked to stop waiting
 """
 
+import re
+
 __all__ = [
     "Cancelled",
     "EngineError",
@@ -19,7 +21,23 @@ __all__ = [
     "ImageNotFound",
     "Refused",
     "StartError",
+    "image_error",
+    "one_line",
 ]
+
+# What Docker, containerd and registries say of an image that does not exist,
+# or not for us; no part of its name or digest, which may hold any of it.
+_MISSING = re.compile(
+    r"(?<![\w./:@-])(?:not found|(?:manifest|name) unknown|name not known|no such image"
+    r"|(?:does|may) not exist|pull access denied|(?<!permission )denied:"
+    r"|unauthorized|40[13] (?:unauthorized|forbidden))(?![\w/@-])",
+    re.IGNORECASE,
+)
+# What is said so of something else: a layer of an image that is there (also
+# one whose signed address is outdated), a program of the node's own.
+_SOMETHING_ELSE = re.compile(
+    r"failed to copy:|failed to extract layer|content digest|executable file not found", re.IGNORECASE
+)
 
 
 class EngineError(Exception):
@@ -65,3 +83,23 @@ class Refused(EngineError):
     def missing(self) -> bool:
         """True if what was asked for is not there."""
         return self.status == 404
+
+
+def image_error(words: str, told: str = "") -> ImageError:
+    """PURE: why an image could not be pulled; `ImageNotFound` if another try
+    would be in vain.
+
+    Parameters
+    ----------
+    words
+        Of the daemon or the kubelet, all of them.
+    told
+        What the error says; `words` if empty.
+    """
+    missing = _MISSING.search(words) is not None and _SOMETHING_ELSE.search(words) is None
+    return (ImageNotFound if missing else ImageError)(told or words)
+
+
+def one_line(text: str) -> str:
+    """PURE: a foreign message as a part of ours."""
+    return " ".join(text.split())[:500]

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from container.errors import EngineUnavailable, Refused
+from container.errors import EngineUnavailable, Refused, one_line
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
-__all__ = ["ACCOUNT", "QUICK_S", "Cluster", "Stream"]
+__all__ = ["ACCOUNT", "Cluster", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,6 @@ Json = dict[str, Any]
 
 #: Where Kubernetes puts a pod's token, the CA of the API server, the namespace.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-#: Seconds a call may take while something is being stopped: a part of
-#: `KILL_S`.
-QUICK_S = 2.0
 
 _CHUNK = 256 * 1024
 
@@ -304,7 +301,7 @@ def _message(err: Any) -> str:
         text = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         text = body or err.reason
-    return f"{err.status} {_one_line(str(text))}"
+    return f"{err.status} {one_line(str(text))}"
 
 
 def _reason(error: BaseException, limit_s: float) -> str:
@@ -322,8 +319,4 @@ def _reason(error: BaseException, limit_s: float) -> str:
         return "connection refused: no API server listens"
     if any(isinstance(err, TimeoutError | urllib3.exceptions.TimeoutError) for err in seen):
         return f"no answer within {limit_s:g} s"
-    return _one_line(str(seen[-1]) or type(seen[-1]).__name__)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
+    return one_line(str(seen[-1]) or type(seen[-1]).__name__)

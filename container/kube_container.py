@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from container.contract import KILL_S
+from container.contract import KILL_S, QUICK_S
 from container.errors import EngineError, EngineUnavailable, Refused
-from container.kube_api import QUICK_S, Cluster, Stream
+from container.kube_api import Cluster, Stream
 from container.kube_log import LogLines
 from container.kube_manifest import CONTAINER
 from container.kube_meter import KubeMeter
@@ -83,8 +83,13 @@ class KubeContainer:
         self._forced = False
         self._stopping = Stopping(self.id, ask=self._ask, over=self._is_over, kill=self._kill, clock=clock)
         self._scope = Scope("kube", join_s=KILL_S, on_death=self._thread_died, clock=clock)
-        self._scope.spawn("state", self._see_it_end)
-        self._scope.spawn("log", self._follow)
+        try:
+            self._scope.spawn("state", self._see_it_end)
+            self._scope.spawn("log", self._follow)
+        except OSError:
+            self._let_go("has nobody to follow it")
+            self._file.close()
+            raise
 
     # --- the contract -------------------------------------------------------
 
@@ -112,11 +117,15 @@ class KubeContainer:
             remove_pod(self._cluster, self.id, self._uid, self._clock)
             self._is_over(KILL_S)
         finally:
-            self._scope.stopping.set()
-            self._finish(gone(f"pod {self.id} was removed before its end was seen"))
-            for stream in list(self._streams.values()):
-                stream.shutdown()
-            self._scope.stop()
+            self._let_go("was removed before its end was seen")
+
+    def _let_go(self, why: str) -> None:
+        """Follow it no longer."""
+        self._scope.stopping.set()
+        self._finish(gone(f"pod {self.id} {why}"))
+        for stream in list(self._streams.values()):
+            stream.shutdown()
+        self._scope.stop()
 
     # --- stopping -----------------------------------------------------------
 

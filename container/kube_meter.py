@@ -29,7 +29,7 @@ _FACTORS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6
 
 
 class KubeMeter:
-    """Measures one pod; keeps the last CPU time and the highest memory.
+    """Measures one pod; keeps the last CPU time and the highest RSS.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class KubeMeter:
         self._metrics = True
         self._lock = threading.Lock()
         self._cpu_s: float | None = None
-        self._peak: int | None = None
+        self._max_rss: int | None = None
 
     def found(self, container_id: str) -> None:
         """The container runs: look for its cgroup."""
@@ -59,22 +59,22 @@ class KubeMeter:
             self.look()
 
     def look(self) -> None:
-        """Note CPU time and peak memory, from the cgroup only."""
+        """Note CPU time and memory, from the cgroup only."""
         if self._cgroup is not None:
-            self._note(self._cgroup.stats(), self._cgroup.peak())
+            self._note(self._cgroup.stats())
 
     def stats(self) -> Stats:
         """What it uses now; fields that nobody tells stay None."""
         if self._cgroup is None:
             return self._ask()
         stats = self._cgroup.stats()
-        self._note(stats, self._cgroup.peak())
+        self._note(stats)
         return stats
 
     def add_to(self, end: ContainerExit) -> ContainerExit:
         """An end with what was measured until then."""
         self.look()
-        return replace(end, cpu_s=self._cpu_s, max_memory_bytes=self._peak)
+        return replace(end, cpu_s=self._cpu_s, max_rss_bytes=self._max_rss)
 
     def _ask(self) -> Stats:
         if not self._metrics:
@@ -92,13 +92,13 @@ class KubeMeter:
             log.debug("metrics of pod %s: %s", self._name, err)
             return Stats()
         stats = Stats(rss=memory, source="metrics API (working set)")
-        self._note(stats, memory)
+        self._note(stats)
         return stats
 
-    def _note(self, stats: Stats, peak: int | None) -> None:
+    def _note(self, stats: Stats) -> None:
         with self._lock:
             self._cpu_s = max((v for v in (self._cpu_s, stats.cpu_s) if v is not None), default=None)
-            self._peak = max((v for v in (self._peak, peak) if v is not None), default=None)
+            self._max_rss = max((v for v in (self._max_rss, stats.rss) if v is not None), default=None)
 
 
 def find_pod_cgroup(uid: str, container_id: str, root: Path) -> Cgroup | None:

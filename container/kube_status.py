@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from container.errors import EngineError, ImageError, ImageNotFound, StartError
+from container.errors import EngineError, ImageError, ImageNotFound, StartError, image_error, one_line
 from container.spec import ContainerExit
 
 __all__ = ["PodState", "gone", "state_of"]
@@ -26,8 +26,6 @@ _REFUSED: Mapping[str, type[EngineError]] = {
 }
 # A pull that failed; the kubelet tries again, later and later.
 _PULL_FAILED = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
-# Words of containerd for an image that will not be there next time, either.
-_NO_IMAGE = ("not found", "manifest unknown", "does not exist", "pull access denied", "unauthorized", "403")
 # The runtime could not execute the command: containerd's and Docker's words.
 _NOT_RUN = ("StartError", "ContainerCannotRun")
 # The kubelet lost sight of the container.
@@ -93,7 +91,7 @@ def gone(why: str) -> ContainerExit:
 
 
 def _ended(status: Mapping[str, Any], ended: Mapping[str, Any], container_id: str) -> PodState:
-    reason, message = str(ended.get("reason") or ""), _line(ended.get("message"))
+    reason, message = str(ended.get("reason") or ""), one_line(str(ended.get("message") or ""))
     code = int(ended.get("exitCode") or 0) & 0xFF
     if reason in _NOT_RUN:
         return PodState(refused=StartError(message or reason))
@@ -113,26 +111,25 @@ def _why(status: Mapping[str, Any]) -> str:
     """
     disrupted = _condition(status, "DisruptionTarget", "True")
     if reason := status.get("reason"):
-        return f"{reason}: {_line(status.get('message'))}".rstrip(": ")
+        return f"{reason}: {one_line(str(status.get('message') or ''))}".rstrip(": ")
     if disrupted:
-        return f"{disrupted.get('reason')}: {_line(disrupted.get('message'))}".rstrip(": ")
+        return f"{disrupted.get('reason')}: {one_line(str(disrupted.get('message') or ''))}".rstrip(": ")
     return ""
 
 
 def _waiting(reason: str, message: str) -> PodState:
-    text = f"{reason}: {_line(message)}".rstrip(": ")
+    text = f"{reason}: {one_line(message)}".rstrip(": ")
     if reason in _REFUSED:
         return PodState(refused=_REFUSED[reason](text))
     if reason in _PULL_FAILED:
-        if any(words in message for words in _NO_IMAGE):
-            return PodState(refused=ImageNotFound(text))
-        return PodState(pull_failed=text)
+        error = image_error(message, text)
+        return PodState(refused=error) if isinstance(error, ImageNotFound) else PodState(pull_failed=text)
     return PodState()
 
 
 def _unplaced(status: Mapping[str, Any]) -> str:
     found = _condition(status, "PodScheduled", "False")
-    return f"{found.get('reason')}: {_line(found.get('message'))}".rstrip(": ") if found else ""
+    return f"{found.get('reason')}: {one_line(str(found.get('message') or ''))}".rstrip(": ") if found else ""
 
 
 def _condition(status: Mapping[str, Any], kind: str, value: str) -> Mapping[str, Any]:
@@ -141,7 +138,3 @@ def _condition(status: Mapping[str, Any], kind: str, value: str) -> Mapping[str,
             found: Mapping[str, Any] = condition
             return found
     return {}
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text or "").split())[:500]

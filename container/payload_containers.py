@@ -96,9 +96,9 @@ class PayloadContainers:
         return sum(meter.refused for meter in list(self._meters.values()))
 
     @property
-    def peak(self) -> int | None:
-        """Highest memory of one of them, bytes."""
-        return max((m.peak for m in list(self._meters.values()) if m.peak is not None), default=None)
+    def max_rss(self) -> int | None:
+        """Highest resident memory of one of them, bytes."""
+        return max((m.max_rss for m in list(self._meters.values()) if m.max_rss is not None), default=None)
 
     def stats(self) -> list[Stats]:
         """One for each that runs; ended ones count with the CPU time they had."""

@@ -89,7 +89,13 @@ class ProcessContainer:
         self._end: ContainerExit | None = None
         self._stopping = Stopping(spec.name, ask=self.ask, over=self.over, kill=self.kill, clock=clock)
         self._scope = Scope("process", join_s=1.0, on_death=self._watch_died, clock=clock)
-        self._scope.spawn(spec.name, self._watch)
+        try:
+            self._scope.spawn(spec.name, self._watch)
+        except OSError:
+            # Nobody would own it: killed, and seen to its end by this thread.
+            self.kill()
+            self._watch()
+            raise
 
     def members(self) -> list[ProcStat]:
         """Its living processes, looked for with care."""
@@ -266,7 +272,10 @@ class ProcessEngine:
                 group.remove(self._clock)
             # An OSError names the file: program, working directory or output.
             raise StartError(f"{spec.name}: cannot start {spec.argv[:1]}: {err_}") from err_
-        return ProcessContainer(spec, popen, mark, group=group, clock=self._clock, proc=self._proc)
+        try:
+            return ProcessContainer(spec, popen, mark, group=group, clock=self._clock, proc=self._proc)
+        except OSError as err_:
+            raise StartError(f"{spec.name}: it was started and had to be killed: {err_}") from err_
 
     def _make_group(self, spec: ContainerSpec, mark: str) -> TaskGroup | None:
         """A cgroup that the calling thread can enter, if there is a limit and

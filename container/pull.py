@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from container.docker_api import Daemon, Refused
-from container.errors import Cancelled, EngineError, EngineUnavailable, ImageError, ImageNotFound
+from container.errors import Cancelled, EngineError, EngineUnavailable, ImageError, image_error
 from container.spec import PullProgress
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 # Seconds until a cancel or the end of the time is noticed.
 _LOOK_S = 0.2
-
-# The daemon's words for an image that does not exist, or not for us.
-_MISSING = ("not found", "manifest unknown", "pull access denied", "does not exist", "no such image")
 
 # A line of the daemon, or the exception that came instead of one.
 _Line = Mapping[str, Any] | BaseException
@@ -138,8 +135,7 @@ def _as_image_error(image: str, error: BaseException) -> EngineError:
 
 
 def _error(image: str, words: str) -> ImageError:
-    kind = ImageNotFound if any(text in words.lower() for text in _MISSING) else ImageError
-    return kind(f"{image}: {words}")
+    return image_error(words, f"{image}: {words}")
 
 
 class _Pull:

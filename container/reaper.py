@@ -61,6 +61,12 @@ class Owner:
     token
         Names this owner and no other, ever; made up if empty.
 
+    Attributes
+    ----------
+    leaves_something
+        True if containers of ours may outlive us: then the file stays, and its
+        free lock tells the next reaper that we are gone.
+
     Raises
     ------
     OSError
@@ -71,6 +77,7 @@ class Owner:
     def __init__(self, folder: Path, token: str = "") -> None:
         self.folder = folder
         self.token = token or uuid.uuid4().hex
+        self.leaves_something = False
         self._fd = -1
 
     @property
@@ -83,7 +90,7 @@ class Owner:
         return token.replace("-", "").isalnum() and _held(_lock_file(self.folder, token)) is True
 
     def __enter__(self) -> "Owner":
-        self.folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
+        _make_shared(self.folder)
         path = _lock_file(self.folder, self.token)
         while self._fd < 0:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -104,8 +111,9 @@ class Owner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            _lock_file(self.folder, self.token).unlink()
+        if not self.leaves_something:
+            with contextlib.suppress(OSError):
+                _lock_file(self.folder, self.token).unlink()
         os.close(self._fd)
         self._fd = -1
 
@@ -230,6 +238,17 @@ class Reaper:
             if _held(path) is False:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def _make_shared(folder: Path) -> None:
+    """A folder that is open to the owners of every user, as /tmp is; one that
+    is there keeps its mode.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        # The mode of a `mkdir` is cut down by the umask.
+        folder.chmod(0o1777)
 
 
 def _lock_file(folder: Path, token: str) -> Path:

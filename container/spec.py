@@ -84,11 +84,12 @@ class ContainerExit:
         by somebody else): says what is known; `code` is then 137.
     cpu_s
         CPU seconds of all it ran, as far as known; None if not.
-    max_memory_bytes
-        Highest memory the kernel counted; None if not known.
     max_rss_bytes
-        Highest resident memory of any one process of it, which no look can
-        have missed; None if not known.
+        Highest resident memory that the engine knows of, in the sense of
+        `Stats.rss`: the kernel's for any one process, or the highest of the
+        engine's own looks, which are closer together than a caller's; None if
+        not known. Never a cgroup's own peak: that holds the page cache, so a
+        payload that reads much would seem to need all it may have.
     refused_forks
         How often the kernel refused it one more process or thread, as far as
         known.
@@ -98,7 +99,6 @@ class ContainerExit:
     out_of_memory: bool = False
     lost: str = ""
     cpu_s: float | None = None
-    max_memory_bytes: int | None = None
     max_rss_bytes: int | None = None
     refused_forks: int = 0
 

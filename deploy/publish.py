@@ -1,6 +1,6 @@
 """Put the pilot and the wrapper into a bucket, each with its SHA-256.
 
-    python deploy/publish.py BUCKET [--prefix PREFIX] [--sign KEY.pem]
+    .venv/bin/python deploy/publish.py BUCKET [--prefix PREFIX] [--sign KEY.pem]
 
 makes the tarball of this tree and uploads
 
@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import google_crc32c
-from google.api_core.exceptions import PreconditionFailed
+from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 
 __all__ = ["Differs", "main", "publish"]
@@ -119,9 +120,9 @@ def main(argv: Sequence[str]) -> int:
         subprocess.run(script, check=True, stdout=subprocess.DEVNULL, timeout=60)
         data = tarball.read_bytes()
     emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-    client = storage.Client.create_anonymous_client() if emulated else storage.Client()
     wrapper = (ROOT / "pilot_starter/wrapper.sh").read_bytes()
     try:
+        client = storage.Client.create_anonymous_client() if emulated else storage.Client()
         listed = publish(
             client.bucket(options.bucket),
             data,
@@ -130,8 +131,9 @@ def main(argv: Sequence[str]) -> int:
             tag=version(),
             key=options.sign,
         )
-    except Differs as err:
-        print(err, file=sys.stderr)
+    except (Differs, GoogleAuthError, GoogleAPICallError, OSError) as err:
+        # Without credentials Google's words say where it looked for them.
+        print(f"gs://{options.bucket}: {' '.join(str(err).split())}", file=sys.stderr)
         return 1
     print(json.dumps(listed, indent=1))
     pilot = listed["pilot"]

@@ -1,7 +1,7 @@
 """Write the Harvester job templates: base + variant + row of the table of
 queues.
 
-    python deploy/render.py [--check]
+    .venv/bin/python deploy/render.py [--check]
 
 writes `deploy/harvester/<variant>/<queue>.yaml` and `deploy/debug-pod.yaml`,
 or

@@ -170,13 +170,14 @@ class Agent:
             self._leave_engines(stop)
 
     def _live(self) -> ErrorCode:
+        free_s = self._born
         queue, source = self._attendant.wait("start", self._start)
         while True:
             queue, source = self._refreshed(queue, source)
             if reason := self._reason_to_end(queue, source):
                 break
             self._check_space()
-            asked_s = self._clock.time()
+            asked_s, setup_s = self._clock.time(), self._clock.monotonic() - free_s
             try:
                 job = self._next_job(source)
             except BadJob as err:
@@ -188,7 +189,8 @@ class Agent:
             if job is None:
                 return ErrorCode.NONE
             self._bad_jobs = 0
-            outcome = self._work(job, queue, asked_s)
+            outcome = self._work(job, queue, asked_s=asked_s, setup_s=setup_s)
+            free_s = self._clock.monotonic()
             if outcome.signal:
                 return outcome.signal
             if not outcome.delivered:
@@ -213,7 +215,13 @@ class Agent:
         """What an earlier pilot left, then the queue and where its jobs come
         from.
         """
-        held = self._tools.ledger.held()
+        ledger = self._tools.ledger
+        try:
+            held = ledger.held()
+        except OSError as err:
+            # It may say that a final report is owed, and has room for one job.
+            words = f"{ledger.path} cannot be read: {err.strerror or err}"
+            raise SetupError(words, ErrorCode.GENERALERROR) from err
         try:
             self._open_engines()
         finally:
@@ -303,7 +311,7 @@ class Agent:
 
     # --- one job ------------------------------------------------------------
 
-    def _work(self, job: Job, queue: Queue, asked_s: float) -> JobOutcome:
+    def _work(self, job: Job, queue: Queue, *, asked_s: float, setup_s: float) -> JobOutcome:
         paths = job_paths(job, home=self._config.worker.home, shared_root=self._config.payload.shared_root)
         self._write_id(job)
         run: JobRun | None = None
@@ -313,6 +321,7 @@ class Agent:
                 queue,
                 paths,
                 asked_s=asked_s,
+                setup_s=setup_s,
                 whole=self._whole,
                 tools=self._tools,
                 config=self._config,

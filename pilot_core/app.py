@@ -32,7 +32,7 @@ from pilot_core.jobfiles import JobFiles
 from pilot_core.jobs.contract import JobSource
 from pilot_core.jobs.pull import PullSource
 from pilot_core.jobs.pushed import PushedSource
-from pilot_core.jobtools import JobTools
+from pilot_core.jobtools import Drain, JobTools, Signal
 from pilot_core.ledger import Ledger
 from pilot_core.limits import Judge, limits_for
 from pilot_core.model.job import Job
@@ -81,9 +81,23 @@ class Pilot:
 
     Within the `with` block its directory is claimed and signals are heard; the
     end of the block lets go of connections and of our mark on this node.
+
+    Parameters
+    ----------
+    listen
+        Has signals told to the function that it is given; those of this
+        process if None. They stay heard to the end of the process: a drain
+        that comes last must not kill it.
     """
 
-    def __init__(self, config: Config, *, redactor: Redactor, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        redactor: Redactor,
+        clock: Clock,
+        listen: Callable[[Callable[[Signal | Drain], None]], None] | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock
         self.redactor = redactor
@@ -108,10 +122,12 @@ class Pilot:
             config=config.storage,
             monitor=config.monitor,
             clock=clock,
+            redactor=redactor,
             uploaded=self.vitals.uploaded,
         )
         self._log_target = self._find_log_target()
         self._signals = Signals(config, clock=clock)
+        self._listen = listen or self._signals.listen
         self._born = clock.monotonic()
         self._asking: Asking | None = None
         self._ledger = Ledger(config.worker.home)
@@ -161,7 +177,7 @@ class Pilot:
             stack.callback(self.server.close)
             stack.enter_context(self.engines)
             self._stack = stack.pop_all()
-        self._signals.listen(self.inbox.put)
+        self._listen(self.inbox.put)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,13 +225,13 @@ class Pilot:
         realtime = self.config.realtime
         if not realtime.enabled:
             return None
-        from pilot_core.logship.target import parse_target
+        from pilot_core.logship.target import at_loki, parse_target
 
         if not realtime.files:
             log.error("real-time logging is off: REALTIME_LOGFILES names no file")
             return None
         try:
-            return parse_target(realtime.server)
+            return at_loki(parse_target(realtime.server), realtime.loki_url, realtime.loki_labels)
         except ValueError as err:
             log.error("real-time logging is off: --realtime-logging-server %s", err)
             return None
@@ -225,7 +241,7 @@ class Pilot:
         if self._log_target is None:
             return None
         # Imported here: a pilot without real-time log does without this 1 MB.
-        from pilot_core.logship.disk import ConfinedDisk
+        from pilot_core.logship.disk import ConfinedDisk, folders_outside
         from pilot_core.logship.record import JobContext, PayloadRecords
         from pilot_core.logship.shipper import LogShipper, ShipSettings
         from pilot_core.logship.sinks.make import make_sink
@@ -244,8 +260,6 @@ class Pilot:
             log.error("real-time logging is off: %s", err)
             return None
         files = [paths.work / name for name in realtime.files]
-        # A name with a path is the operator's own word, links from there are not.
-        named = [path.parent for path in files if path.parent != paths.work]
         shipper = LogShipper(
             files,
             lambda source: PayloadRecords(
@@ -259,7 +273,7 @@ class Pilot:
             checkpoint=paths.work / ".realtime_position.json",
             clock=self.clock,
             settings=ShipSettings(interval_s=realtime.interval_s, memory_bytes=realtime.memory_bytes),
-            disk=ConfinedDisk([paths.work, paths.shared, *named]),
+            disk=ConfinedDisk([paths.work, paths.shared, *folders_outside(paths.work, files)]),
         )
         self.vitals.watch_log(shipper.counts)
         return shipper, sink

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pilot_core import __version__
 from pilot_core.config import Config, JobsConfig
@@ -21,12 +20,11 @@ from pilot_core.inifiles import read_ini
 from pilot_core.model.codes import ErrorCode
 from pilot_core.options import Help, add_options, listing
 from pilot_core.resolve import BadSetting, Setting, Value, resolve
+from pilot_core.server.url import DEFAULT_SERVER, base_url
 from pilot_core.settings import GROUPS, MADE, SETTINGS
 
 __all__ = ["KINDS", "Invocation", "groups", "parse", "show"]
 
-DEFAULT_SERVER = "https://pandaserver-doma.cern.ch"
-DEFAULT_PORT = 25443
 GRID_CERTIFICATES = Path("/etc/grid-security/certificates")
 
 # Batch systems by the variable that gives their job's id, in pilot3's order
@@ -172,13 +170,14 @@ def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
     hostname = values["worker.hostname"].value if "worker.hostname" in values else socket.gethostname()
     if slot := environment.get("_CONDOR_SLOT"):
         hostname = f"{slot}@{hostname}"
+    _find_cvmfs(values, environment)
     worker = replace(
         part("worker", home=home, queue=""),
         hostname=hostname,
         id_file=_id_file(environment),
     )
     url_from = values["cli.url"].source if "cli.url" in values else "--url"
-    url = made("server.url", _server_url(cli("url") or DEFAULT_SERVER, cli("port"), url_from))
+    url = made("server.url", base_url(cli("url") or DEFAULT_SERVER, setting=url_from, port=cli("port")))
     proxy, ca_file = _certificates(cli("proxy"), cli("cacert"))
     made("server.proxy_file", proxy, "cli.cacert" if proxy == cli("cacert") else "cli.proxy")
     for field in ("server.ca_file", "info.ca_file", "payload.ca_file") if ca_file else ():
@@ -205,13 +204,23 @@ def _build(values: dict[str, Value], environment: Mapping[str, str]) -> Config:
         harvester=harvester,
         jobs=jobs,
         heartbeat=part("heartbeat"),
-        payload=replace(part("payload"), ca_file=ca_file, environment=dict(environment)),
+        payload=replace(
+            part("payload"), ca_file=ca_file, environment={**environment, "PANDA_SERVER_URL": url}
+        ),
         kubernetes=part("kubernetes"),
         realtime=part("realtime"),
         monitor=part("monitor"),
         storage=part("storage"),
         wrapup=part("wrapup"),
     )
+
+
+def _find_cvmfs(values: dict[str, Value], environment: Mapping[str, str]) -> None:
+    """Put the place of CVMFS on this machine for pilot3's word for it."""
+    base = environment.get("ATLAS_SW_BASE") or "/cvmfs"
+    for field in ("info.queues_cvmfs", "info.storages_cvmfs"):
+        if value := values.get(field):
+            values[field] = replace(value, value=Path(str(value.value).replace("CVMFS_PATH", base)))
 
 
 def _id_file(environment: Mapping[str, str]) -> Path | None:
@@ -233,18 +242,6 @@ def _home(workdir: Path | None) -> Path:
     if not workdir:
         return Path.cwd()
     return workdir.absolute() / f"PanDA_Pilot3_{os.getpid()}_{int(time.time())}"
-
-
-def _server_url(url: str, port: int | None, source: str) -> str:
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    try:
-        given = parts.port
-    except ValueError as err:
-        raise BadSetting(f"{source}={url!r}: {err}") from err
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadSetting(f"{source}={url!r}: expected http(s)://host[:port]")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{given or port or DEFAULT_PORT}"
 
 
 def _certificates(proxy: Path | None, cacert: Path | None) -> tuple[Path | None, Path | None]:

@@ -157,6 +157,8 @@ class InfoConfig:
         queue.
     server_url
         The PanDA server's cache, `/cache/schedconfig/<queue>.all.json`.
+    queues_cvmfs, storages_cvmfs
+        Files that a site has on CVMFS; None for none.
     cric_url
         CRIC itself.
     lifetime_s
@@ -167,6 +169,8 @@ class InfoConfig:
     queuedata_url: str = ""
     storagedata_url: str = ""
     server_url: str = ""
+    queues_cvmfs: Path | None = None
+    storages_cvmfs: Path | None = None
     cric_url: str = "https://datalake-cric.cern.ch"
     lifetime_s: float = 10_800.0
     ca_file: Path | None = None
@@ -184,7 +188,8 @@ class JobsConfig:
     requests
         Requests without a job in a row before the pilot ends (-v).
     failures
-        Failed requests in a row before the pilot ends (-x).
+        Failed requests in a row before the pilot ends (-x); requests without
+        a job, too, if that is less than `requests`.
     no_job_wait_s
         Upper and lower bound of the jittered wait after "no jobs", in PULL.
     push_file
@@ -317,10 +322,15 @@ class RealtimeConfig:
         and one that prints.
     interval_s
         Time between two looks at a file.
+    loki_url, loki_labels
+        LOKI_URL: comes before the address that `server` names, as for pilot3;
+        LOKI_LABELKEYS: fields of a record that are labels as well.
     """
 
     enabled: bool = False
     server: str = ""
+    loki_url: str = ""
+    loki_labels: tuple[str, ...] = ()
     logname: str = "Panda-RubinLog"
     files: tuple[str, ...] = ("payload-log.json", "payload.stdout")
     interval_s: float = 5.0
@@ -389,6 +399,8 @@ class StorageConfig:
     gzip_bytes
         Text of at least so many bytes is stored gzip-encoded in buckets; 0
         for never: what is packed can only be read from its beginning.
+    output_mb
+        Largest output file of a job; 0 for no limit. The default is pilot3's.
     s3_profile
         PANDA_PILOT_AWS_PROFILE; empty for the SDK's own search for
         credentials.
@@ -403,6 +415,7 @@ class StorageConfig:
     upload_bundle: bool = False
     cap_bytes: int = 0
     gzip_bytes: int = 0
+    output_mb: int = 500 * 1024
     s3_profile: str = ""
     token_file: Path | None = None
     proxy_file: Path | None = None

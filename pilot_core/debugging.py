@@ -7,8 +7,9 @@ is text of at most `LIMIT` bytes: the server keeps 2048 in its old releases.
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from itertools import islice
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from container.contract import Container
@@ -21,8 +22,12 @@ __all__ = ["LIMIT", "DebugMode", "debug_output"]
 
 LIMIT = 2048
 
-#: A look goes no further: it is taken between two heartbeats.
-MOST_FILES = 20_000
+#: A look goes no further than so many entries of folders, and lasts no longer:
+#: it is taken between two heartbeats.
+MOST_ENTRIES = 20_000
+LONGEST_S = 10.0
+
+_CUT = f"\n[there is more: a look ends after {MOST_ENTRIES} entries or {LONGEST_S:g} s]"
 
 # What `debug` shows the end of: the youngest of these.
 _LOGS = ("payload.stdout", "payload.stderr", "payload-log.json", "*.log", "*.txt")
@@ -83,7 +88,9 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def debug_output(text: str, paths: JobPaths, container: Container | None = None) -> str:
+def debug_output(
+    text: str, paths: JobPaths, container: Container | None = None, *, longest_s: float = LONGEST_S
+) -> str:
     """Answer to one command such as `tail payload.stderr`; `debug` alone shows
     the youngest log.
 
@@ -91,6 +98,8 @@ def debug_output(text: str, paths: JobPaths, container: Container | None = None)
     ----------
     container
         The payload while it runs.
+    longest_s
+        Seconds for a look at folders.
 
     Raises
     ------
@@ -108,60 +117,146 @@ def debug_output(text: str, paths: JobPaths, container: Container | None = None)
     handler = _COMMANDS.get(name)
     if handler is None:
         raise PayloadError(f"debug command {name!r} is not one of {', '.join(sorted(_COMMANDS))}")
+    look = _Look(paths, longest_s)
     try:
-        return handler(arguments, paths, container)[-LIMIT:]
+        return (handler(arguments, look, container) + look.cut)[-LIMIT:]
     except EngineError as err:
         raise PayloadError(f"{name}: {err}") from err
 
 
-def _debug(_: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
-    found = [path for pattern in _LOGS for path in _matches(pattern, paths) if path.is_file()]
-    found = [path for path in found if path.name != paths.log.name]
-    return _show_tail(found, "any log of the payload")
+class _Look:
+    """What one command sees of a job's folders; no more than is good for the
+    thread that looks, which is the heartbeat's.
+
+    Attributes
+    ----------
+    cut
+        Words if there is more than was looked at.
+    """
+
+    def __init__(self, paths: JobPaths, longest_s: float) -> None:
+        # `Path.resolve` raises RuntimeError for a link in a loop, `realpath`
+        # does not.
+        self._roots = [Path(os.path.realpath(root)) for root in (paths.work, paths.shared) if root.is_dir()]
+        self._own_log = paths.log.name
+        self._left = MOST_ENTRIES
+        # The real time: the answer to a look hangs on it, and no job.
+        self._end = time.monotonic() + longest_s
+        self.cut = ""
+
+    def matches(self, pattern: str) -> list[Path]:
+        """Paths of a pattern below the job's folders; a link that leads out of
+        them does not count.
+        """
+        parts = Path(pattern).parts
+        if Path(pattern).is_absolute() or ".." in parts:
+            raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
+        if parts.count("**") > 1:
+            raise PayloadError(f"debug path {pattern!r}: more than one ** is not looked for")
+        found = [path for root in self._roots for path in self._find(root, parts)]
+        # A link from one folder to the other leads to a file that is found
+        # there.
+        inside = {Path(os.path.realpath(path)): path for path in found}
+        return [path for end, path in inside.items() if any(end.is_relative_to(root) for root in self._roots)]
+
+    def logs(self) -> list[Path]:
+        """What the payload has written, and not the pilot."""
+        found = [path for pattern in _LOGS for path in self.matches(pattern) if path.is_file()]
+        return [path for path in found if path.name != self._own_log]
+
+    def entries(self, folder: Path) -> list["os.DirEntry[str]"]:
+        """What is in a folder, as far as the look goes; nothing if it cannot
+        be read.
+        """
+        seen: list[os.DirEntry[str]] = []
+        try:
+            with os.scandir(folder) as found:
+                for entry in found:
+                    if self._left <= 0 or time.monotonic() >= self._end:
+                        self.cut = _CUT
+                        break
+                    self._left -= 1
+                    seen.append(entry)
+        except OSError:
+            # It came and went, is a file, or is not ours to read.
+            pass
+        return seen
+
+    def below(self, folder: Path) -> Iterator["os.DirEntry[str]"]:
+        """All that is below a folder; links are not followed."""
+        todo = [folder]
+        while todo:
+            for entry in self.entries(todo.pop()):
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(Path(entry.path))
+                yield entry
+
+    def _find(self, folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+        """As `Path.glob` does it, which looks at everything before it finds
+        nothing.
+        """
+        if not parts:
+            yield folder
+            return
+        first, rest = parts[0], parts[1:]
+        if first == "**":
+            yield from self._find(folder, rest)
+            for entry in self.below(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._find(Path(entry.path), rest)
+        elif any(sign in first for sign in "*?["):
+            for entry in self.entries(folder):
+                if fnmatchcase(entry.name, first):
+                    yield from self._find(Path(entry.path), rest)
+        elif os.path.lexists(folder / first):
+            yield from self._find(folder / first, rest)
 
 
-def _tail(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
+def _debug(_: Sequence[str], look: _Look, _container: Container | None) -> str:
+    return _show_tail(look.logs(), "any log of the payload", look)
+
+
+def _tail(arguments: Sequence[str], look: _Look, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")]
     if not names:
-        return _debug((), paths, None)
-    return _show_tail([path for path in _matches(names[0], paths) if path.is_file()], names[0])
+        return _debug((), look, None)
+    return _show_tail([path for path in look.matches(names[0]) if path.is_file()], names[0], look)
 
 
-def _show_tail(found: Sequence[Path], what: str) -> str:
+def _show_tail(found: Sequence[Path], what: str, look: _Look) -> str:
     if not found:
-        raise PayloadError(f"there is no {what} in the job's folder")
+        raise PayloadError(f"there is no {what} in the job's folder{look.cut}")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     head = f"[{newest.name}]\n"
     return head + tail_bytes(Path(os.path.realpath(newest)), LIMIT - len(head)).decode("utf-8", "replace")
 
 
-def _ls(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
+def _ls(arguments: Sequence[str], look: _Look, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
-    for path in sorted(_matches(names[0], paths)):
+    for path in sorted(look.matches(names[0])):
         folder = path.is_dir() and not path.is_symlink()
-        for entry in sorted(islice(path.iterdir(), MOST_FILES)) if folder else [path]:
+        for entry in sorted(Path(one.path) for one in look.entries(path)) if folder else [path]:
             info = entry.lstat()
             lines.append(f"{info.st_mode & 0o7777:04o} {info.st_size:>12} {entry.name}")
     return "\n".join(lines)
 
 
-def _du(arguments: Sequence[str], paths: JobPaths, _container: Container | None) -> str:
+def _du(arguments: Sequence[str], look: _Look, _container: Container | None) -> str:
     names = [word for word in arguments if not word.startswith("-")] or ["."]
     lines = []
-    for path in sorted(_matches(names[0], paths)):
-        below = list(islice(path.rglob("*"), MOST_FILES)) if path.is_dir() else [path]
+    for path in sorted(look.matches(names[0])):
+        below = (Path(entry.path) for entry in look.below(path)) if path.is_dir() else [path]
         size = sum(p.lstat().st_size for p in below if p.is_file() and not p.is_symlink())
-        more = "+" if len(below) == MOST_FILES else ""
-        lines.append(f"{size:>14}{more} {path.name or path}")
+        lines.append(f"{size:>14}{'+' if look.cut else ''} {path.name or path}")
     return "\n".join(lines)
 
 
-def _ps(_: Sequence[str], __: JobPaths, container: Container | None) -> str:
+def _ps(_: Sequence[str], __: _Look, container: Container | None) -> str:
     return _running(container).processes()
 
 
-def _gdb(arguments: Sequence[str], _: JobPaths, container: Container | None) -> str:
+def _gdb(arguments: Sequence[str], _: _Look, container: Container | None) -> str:
     """Stack traces of the payload's first process, or of the one named."""
     named = [int(word) for word in arguments if word.isascii() and word.isdecimal() and len(word) < 10]
     return _running(container).backtrace(named[0] if named else None)
@@ -173,24 +268,7 @@ def _running(container: Container | None) -> Container:
     return container
 
 
-def _matches(pattern: str, paths: JobPaths) -> list[Path]:
-    """Paths of a pattern below the job's folders; a link that leads out of
-    them does not count.
-    """
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise PayloadError(f"debug path {pattern!r} leaves the job's folder")
-    # `Path.resolve` raises RuntimeError for a link in a loop, `realpath` does
-    # not.
-    roots = [Path(os.path.realpath(root)) for root in (paths.work, paths.shared) if root.is_dir()]
-    found = list(roots) if pattern in (".", "") else []
-    for root in roots if not found else ():
-        found += islice(root.glob(pattern), MOST_FILES)
-    # A link from one folder to the other leads to a file that is found there.
-    inside = {Path(os.path.realpath(path)): path for path in found}
-    return [path for end, path in inside.items() if any(end.is_relative_to(root) for root in roots)]
-
-
-_COMMANDS: dict[str, Callable[[Sequence[str], JobPaths, Container | None], str]] = {
+_COMMANDS: dict[str, Callable[[Sequence[str], _Look, Container | None], str]] = {
     "debug": _debug,
     "tail": _tail,
     "ls": _ls,

@@ -57,6 +57,7 @@ class Engines:
         self._beside: Engine = CompanionEngine(self._process, self._docker, clock=clock)
         self._stack = contextlib.ExitStack()
         self._reapers: list[Reaper] = []
+        self._owner: Owner | None = None
         self.labels: Mapping[str, str] = {}
 
     def __enter__(self) -> "Engines":
@@ -79,14 +80,17 @@ class Engines:
             `--engine docker` and no engine answers; `--engine kubernetes` and
             the cluster would take no pod of ours.
         """
-        owner: Owner | None = None
         try:
-            owner = self._stack.enter_context(Owner(self._config.shared_root))
+            self._owner = owner = self._stack.enter_context(Owner(self._config.shared_root))
             self.labels = owner.labels
         except OSError as err:
+            owner = None
             log.warning("%s: %s: a later pilot could not tell our leftovers", self._config.shared_root, err)
         self._look()
         if owner is not None:
+            # Until `leave` has seen that there is nothing: it may never come
+            # to that.
+            owner.leaves_something = True
             self._reap(owner)
             if self._docker is not None and self._config.image_store_gb > 0:
                 self._docker.limit_images(owner, int(self._config.image_store_gb * 1e9))
@@ -113,11 +117,15 @@ class Engines:
         away, but not for long.
         """
         end = self._clock.monotonic() + LEAVE_S
+        left: list[str] = []
         for reaper in self._reapers:
             while (told := reaper.leave()).failed:
                 if self._clock.monotonic() >= end or self._clock.wait(stop, 0.5):
                     log.error("left behind, for the next pilot to remove: %s", "; ".join(told.failed))
+                    left += told.failed
                     break
+        if self._owner is not None:
+            self._owner.leaves_something = bool(left)
 
     def engine_for(self, kind: PayloadKind) -> Engine:
         """The engine for a kind of payload; NodeError if there is none."""

@@ -87,10 +87,9 @@ class ServerLost:
 
 @dataclass(frozen=True, slots=True)
 class ThreadDied:
-    """One of the job's own threads ended with an exception."""
+    """A thread without which the job cannot go on ended with an exception."""
 
-    name: str
-    error: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.download import DownloadFailed, download, worth_another_try
 from pilot_core.base.files import write_atomic
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import NodeError, PayloadError, PilotError
@@ -26,12 +26,6 @@ POLICY = RetryPolicy(attempts=3, first_s=1.0, cap_s=4.0)
 
 #: A transformation is a script; whatever is larger is not what was asked for.
 MAX_BYTES = 64 * 1024 * 1024
-
-
-class _Again(NodeError):
-    """Worth another try."""
-
-    default = ErrorCode.TRFDOWNLOADFAILURE
 
 
 def _key(url: str) -> tuple[str, str, int | None]:
@@ -61,42 +55,6 @@ def allowed(url: str, base_urls: Sequence[str]) -> bool:
     return False
 
 
-def _get(url: str, budget: Budget, verify: bool | str) -> bytes:
-    # Imported here: an idle pilot and `--help` do without it.
-    import requests
-
-    try:
-        with requests.get(
-            url, timeout=budget.timeout(30.0), stream=True, allow_redirects=False, verify=verify
-        ) as answer:
-            if answer.status_code >= 500 or answer.status_code == 429:
-                raise _Again(f"{url}: HTTP {answer.status_code}")
-            if answer.status_code != 200:
-                raise PayloadError(f"{url}: HTTP {answer.status_code}", ErrorCode.TRFDOWNLOADFAILURE)
-            body = bytearray()
-            for chunk in answer.iter_content(65536):
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise PayloadError(f"{url}: larger than {MAX_BYTES} bytes", ErrorCode.TRFDOWNLOADFAILURE)
-                budget.timeout(30.0)
-            expected = answer.headers.get("Content-Length", "")
-            if (
-                expected.isdecimal()
-                and "Content-Encoding" not in answer.headers
-                and int(expected) != len(body)
-            ):
-                raise _Again(f"{url}: got {len(body)} of {expected} bytes")
-    except requests.exceptions.SSLError as err:
-        raise PayloadError(f"{url}: TLS: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
-    except (requests.exceptions.RequestException, OSError) as err:
-        if isinstance(err, BudgetSpent):
-            raise
-        raise _Again(f"{url}: {err}") from err
-    if bytes(body[:512]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise PayloadError(f"{url}: an HTML page came instead of a script", ErrorCode.TRFDOWNLOADFAILURE)
-    return bytes(body)
-
-
 def fetch_script(
     url: str,
     target: Path,
@@ -123,27 +81,33 @@ def fetch_script(
             f"transformation {url!r} is not below an allowed base URL ({', '.join(base_urls)})",
             ErrorCode.TRFDOWNLOADFAILURE,
         )
-    verify: bool | str = str(ca) if ca else True
 
     def once() -> bytes:
-        return attended(
-            lambda: _get(url, budget, verify), name="fetch", budget=budget, clock=clock, stop=stop
-        )
+        body = bytearray()
+        # What was allowed is this URL, not where it might lead to.
+        download(url, body.extend, most_bytes=MAX_BYTES, budget=budget, stop=stop, ca=ca, redirects=False)
+        return bytes(body)
 
     try:
         body = retry(
             once,
             policy=POLICY,
-            again=lambda err: 0.0 if isinstance(err, _Again) else None,
+            again=worth_another_try,
             clock=clock,
             budget=budget,
             stop=stop,
             what=f"fetching {url}",
         )
+    except DownloadFailed as err:
+        # What may pass is the node's affair: another one may get it.
+        owner = PayloadError if err.again_s is None else NodeError
+        raise owner(f"{url}: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
     except BudgetSpent as err:
         raise NodeError(f"{url}: {err}", ErrorCode.TRFDOWNLOADFAILURE) from err
     except InterruptedError as err:
         raise PilotError("cancelled while the transformation was being fetched", ErrorCode.PANDAKILL) from err
+    if body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise PayloadError(f"{url}: an HTML page came instead of a script", ErrorCode.TRFDOWNLOADFAILURE)
     try:
         write_atomic(target, body, mode=0o755)
     except OSError as err:

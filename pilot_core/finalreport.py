@@ -11,9 +11,9 @@ from dataclasses import replace
 from pilot_core import events
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.retry import insistence, retry
-from pilot_core.base.scope import Scope
 from pilot_core.errors import PilotError, ServerRefused
 from pilot_core.events import Event
+from pilot_core.jobthreads import JobThreads
 from pilot_core.model.report import JobReport
 from pilot_core.server.contract import Server
 
@@ -65,14 +65,16 @@ class FinalReport:
         self._haste = threading.Event()
         self._patient = whole
 
-    def start(self, scope: Scope, report: JobReport) -> None:
-        """Deliver it; `scope` owns the thread."""
+    def start(self, threads: JobThreads, report: JobReport) -> None:
+        """Deliver it in a thread of the job."""
         self.under_way = True
         self._haste = threading.Event()
         budget = self._whole.part(self._seconds, "final report")
         # What hangs when haste begins must not take all that is left then.
         self._patient = budget.part(budget.left, budget.name)
-        scope.spawn("final", self._insist, report, self._patient, budget, self._haste)
+        # Undelivered it stays in the ledger, for the next pilot.
+        died: Callable[[str], None] = lambda why: self._tell(events.Undelivered(why))  # noqa: E731
+        threads.spawn("final", self._insist, report, self._patient, budget, self._haste, on_death=died)
 
     def hasten(self, seconds: float) -> None:
         """The pilot has so many seconds left: an attempt under way is cut

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.redact import Redactor
 from pilot_core.config import MonitorConfig, StorageConfig
 from pilot_core.errors import PilotError, StorageError
 from pilot_core.model.codes import ErrorCode
@@ -27,7 +28,7 @@ from pilot_core.storage.destination import (
     may_go_elsewhere,
 )
 from pilot_core.storage.logs import LogUploader
-from pilot_core.storage.parallel import columns
+from pilot_core.storage.parallel import columns, each
 from pilot_core.storage.report import file_report
 
 __all__ = ["JobFiles"]
@@ -61,6 +62,8 @@ class JobFiles:
         Makes a copy tool by CRIC's name for it.
     installed
         Has this copy tool what it needs on this node?
+    redactor
+        What it knows is masked in logs and bundles, never in outputs.
     uploaded
         Hears how many log files each upload stored and failed to store.
     """
@@ -73,6 +76,7 @@ class JobFiles:
         config: StorageConfig,
         monitor: MonitorConfig,
         clock: Clock,
+        redactor: Redactor,
         installed: Callable[[str], bool] = lambda _: True,
         uploaded: Callable[[int, int], None] = lambda _stored, _failed: None,
     ) -> None:
@@ -83,6 +87,7 @@ class JobFiles:
         self._config = config
         self._monitor = monitor
         self._clock = clock
+        self._redactor = redactor
         self._tools: dict[str, CopyTool] = {}
 
     def tool(self, name: str) -> CopyTool:
@@ -125,6 +130,7 @@ class JobFiles:
             prefix,
             clock=self._clock,
             roots=(paths.work, paths.shared),
+            redactor=self._redactor,
             # Without a cap of its own: what ended a payload is not stored whole.
             cap_bytes=self._config.cap_bytes or self._monitor.output_bytes,
             gzip_bytes=self._config.gzip_bytes,
@@ -151,16 +157,34 @@ class JobFiles:
             paths.home / f"{job.panda_id}.log.tgz",
             top=f"tarball_PandaJob_{job.panda_id}_{queue.name}",
             budget=budget,
+            redactor=self._redactor,
             roots=(paths.shared,),
         )
         stored = Stored(place.prefix, "", made.size, made.adler32)
         try:
             if place.tarball or self._config.upload_bundle:
-                url, kind = file_url(place.prefix, job.log.lfn), "application/gzip"
-                stored = self._tool_at(place).put(made.path, url, budget=budget, content_type=kind)
+                stored = self._put_bundle(made.path, job.log, place, budget)
         finally:
             made.path.unlink(missing_ok=True)
         return file_report(job.log, stored, place.endpoint)
+
+    def _put_bundle(self, path: Path, file: OutputFile, place: Destination, budget: Budget) -> Stored:
+        """Store one file as if it were several: a tool that hangs is left
+        behind.
+        """
+        url = file_url(place.prefix, file.lfn)
+        found = each(
+            [file.lfn],
+            lambda _: self._tool_at(place).put(path, url, budget=budget, content_type="application/gzip"),
+            name="bundle",
+            workers=1,
+            budget=budget,
+            clock=self._clock,
+            late=ErrorCode.STAGEOUTTIMEOUT,
+        )
+        if found.failed:
+            raise found.failed[file.lfn]
+        return found.done[file.lfn]
 
     # --- inputs and outputs -------------------------------------------------
 
@@ -198,6 +222,7 @@ class JobFiles:
             budget=budget,
             clock=self._clock,
             roots=(paths.work, paths.shared),
+            max_bytes=self._config.output_mb * 1024**2,
         )
         try:
             _raise_for(done.failed)

@@ -1,7 +1,8 @@
 """What the server is told of one job: ordinary updates and the final report."""
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pilot_core import __version__
@@ -12,21 +13,18 @@ from pilot_core.jobtools import JobTools
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
 from pilot_core.model.queue import Queue
-from pilot_core.model.report import JobReport, JobState
+from pilot_core.model.report import JobReport, JobState, pilot_id
 from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.wrapup import WrapUpResult
 
-__all__ = ["JobReports", "pilot_id"]
+__all__ = ["JobReports"]
 
 log = logging.getLogger(__name__)
 
 #: The server keeps this much of pilotLog in every release (pilot3 sends as
 #: much).
 LOG_TAIL_BYTES = 1024
-
-#: The server cuts `pilotID` there (panda-server 1.0.3).
-PILOT_ID_CHARS = 200
 
 #: jobReport.json is sent whole as metaData; a larger one is not a job report.
 METADATA_BYTES = 4 * 1024 * 1024
@@ -39,6 +37,9 @@ class JobReports:
     ----------
     asked_s
         Epoch seconds when the pilot began to ask for this job.
+    setup_s
+        What it needed before that: from its start, or from the end of the job
+        before.
     payload
         Knows when the payload started and ended.
     usage
@@ -52,6 +53,7 @@ class JobReports:
         paths: JobPaths,
         *,
         asked_s: float,
+        setup_s: float,
         payload: PayloadRun,
         usage: Callable[[], Usage],
         tools: JobTools,
@@ -61,18 +63,28 @@ class JobReports:
         self._queue = queue
         self._paths = paths
         self._asked_s = asked_s
+        self._setup_s = setup_s
         self._payload = payload
         self._usage = usage
         self._tools = tools
         self._config = config
         self._clock = tools.clock
         self._taken_s = tools.clock.time()
+        self._missed: list[str] = []
+
+    def miss(self, name: str) -> None:
+        """One of the job's threads died; each report says so from now on."""
+        self._missed.append(name)
 
     def ordinary(self, state: JobState) -> JobReport:
         """An update with today's numbers; called from the heartbeat's thread
         as well.
         """
         usage = self._usage()
+        if usage.cores > max(os.cpu_count() or 1, self._job.cores):
+            # The payload's own prmon may count more than this payload, or the
+            # time before our first look.
+            usage = replace(usage, cores=0.0)
         return JobReport(
             panda_id=self._job.panda_id,
             attempt=self._job.attempt,
@@ -81,10 +93,17 @@ class JobReports:
             node=self._tools.node,
             pilot_id=self._pilot_id(self._config.log_url),
             start_s=self._taken_s,
+            started_s=self._payload.started_s,
             cores=max(1, round(usage.cores) or self._job.cores),
             usage=usage,
-            metrics=f"cpuFrequency={self._tools.node.cpu_mhz:.0f}" if self._tools.node.cpu_mhz else "",
+            metrics=" ".join(self._metrics()),
         )
+
+    def _metrics(self) -> Iterator[str]:
+        if self._tools.node.cpu_mhz:
+            yield f"cpuFrequency={self._tools.node.cpu_mhz:.0f}"
+        if self._missed:
+            yield f"diedThreads={','.join(self._missed)}"
 
     def final(self, ending: Ending, wrapped: WrapUpResult | None) -> JobReport:
         result = ending.result
@@ -119,7 +138,7 @@ class JobReports:
             round(self._payload.stagein_s),
             round(ended - started) if started else 0,
             round(now - ended),
-            0,
+            round(self._setup_s),
             round((started or ended) - self._taken_s),
         )
 
@@ -141,16 +160,3 @@ class JobReports:
                 return self._tools.redactor.text(raw.decode("utf-8", "replace"))
             log.warning("jobReport.json is not sent: more than %d bytes", METADATA_BYTES)
         return ""
-
-
-def pilot_id(url: str, *about: str) -> str:
-    """`<log URL>|<batch system>|<version tag>|<version>`, within the server's
-    200 characters.
-
-    A signed URL is longer than that: it goes without its signature, for those
-    who may read anyway.
-    """
-    told = "|".join(part for part in (url, *about) if part)
-    if len(told) <= PILOT_ID_CHARS or "?" not in url:
-        return told
-    return pilot_id(url.partition("?")[0], *about)

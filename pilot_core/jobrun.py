@@ -21,9 +21,11 @@ from pilot_core.compile import job_labels
 from pilot_core.config import Config
 from pilot_core.debugging import DebugMode
 from pilot_core.events import Event
+from pilot_core.experiments.files import forget_secrets
 from pilot_core.finalreport import FinalReport
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobreports import JobReports
+from pilot_core.jobthreads import JobThreads, nothing
 from pilot_core.jobtools import Drain, JobOutcome, JobTools, PilotEvent, Signal
 from pilot_core.limits import limits_for
 from pilot_core.machine import Machine
@@ -36,7 +38,7 @@ from pilot_core.model.sample import Usage
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.watch import Watch
 from pilot_core.workfolder import WorkFolder
-from pilot_core.wrapup import SHARE, Wrapper, WrapUpResult
+from pilot_core.wrapup import SHARE, WORTHY_SHARE, Wrapper, WrapUpResult
 
 if TYPE_CHECKING:
     from pilot_core.logship.shipper import LogShipper
@@ -67,6 +69,8 @@ class JobRun:
     asked_s
         Epoch seconds when the pilot began to ask for this job, for
         pilotTiming.
+    setup_s
+        What it needed before that, for pilotTiming.
     whole
         All the time the pilot has; shortened here when it is being killed.
     inbox
@@ -80,6 +84,7 @@ class JobRun:
         paths: JobPaths,
         *,
         asked_s: float,
+        setup_s: float,
         whole: Budget,
         tools: JobTools,
         config: Config,
@@ -123,6 +128,7 @@ class JobRun:
             queue,
             paths,
             asked_s=asked_s,
+            setup_s=setup_s,
             payload=self._payload,
             usage=self._usage,
             tools=tools,
@@ -145,7 +151,7 @@ class JobRun:
             lambda command: tools.debug_output(command, paths, self._payload.container),
         )
         self._heartbeat.debug(job.debug)
-        self._actions: dict[type, Callable[[Scope, object], None]] = {
+        self._actions: dict[type, Callable[[JobThreads, object], None]] = {
             actions.Report: self._say,
             actions.Prepare: self._prepare,
             actions.CancelPreparation: self._cancel,
@@ -183,6 +189,7 @@ class JobRun:
         with contextlib.ExitStack() as stack:
             debug, redactor = self._config.worker.debug, self._tools.redactor
             stack.enter_context(self._folder.opened(debug=debug, redactor=redactor))
+            stack.callback(forget_secrets, self._paths)
             loglines.dump_job_definition(self._job)
             realtime = self._tools.shipper_for(self._job, self._paths)
             if realtime is not None:
@@ -192,14 +199,18 @@ class JobRun:
         return self._outcome()
 
     def _scope(self) -> Scope:
-        return Scope(f"job-{self._job.panda_id}", join_s=JOIN_S, on_death=self._mourn, clock=self._clock)
+        return Scope(f"job-{self._job.panda_id}", join_s=JOIN_S, clock=self._clock)
 
     def _live(self, scope: Scope) -> None:
         """The job's life; whatever goes wrong here, no payload stays behind."""
-        scope.spawn("heartbeat", self._heartbeat.run, scope.stopping)
-        scope.spawn("log-place", self._find_log_place)
+        threads = JobThreads(scope, missed=self._reports.miss)
+        # Without updates the server gives the job to somebody else.
+        lost: Callable[[str], None] = lambda why: self._tell(events.ThreadDied(why))  # noqa: E731
+        threads.spawn("heartbeat", self._heartbeat.run, scope.stopping, on_death=lost)
+        # Needed for the logs of a pilot that is killed.
+        threads.spawn("log-place", self._find_log_place, on_death=nothing)
         try:
-            self._loop(scope)
+            self._loop(threads)
         except BaseException:
             self._payload.cancel()
             self._payload.stop(0.0)
@@ -207,7 +218,10 @@ class JobRun:
         finally:
             self._open = False
             self._heartbeat.quiet()
-            scope.stop(min(JOIN_S, self._whole.left + HASTY_JOIN_S))
+            # A killed pilot waits for none that hangs: the worker's farewell
+            # comes after this.
+            join_s = HASTY_JOIN_S if self._signal else JOIN_S
+            scope.stop(min(join_s, self._whole.left + HASTY_JOIN_S))
 
     def _outcome(self) -> JobOutcome:
         ending = self._machine.ending
@@ -238,7 +252,7 @@ class JobRun:
         if self._open:
             self._inbox.put(event)
 
-    def _loop(self, scope: Scope) -> None:
+    def _loop(self, threads: JobThreads) -> None:
         event: PilotEvent | None = events.Accepted()
         while True:
             self._tools.alive()
@@ -248,37 +262,25 @@ class JobRun:
             if isinstance(event, Drain):
                 self._drain = True
             elif event is not None:
-                self._handle(scope, event)
+                self._handle(threads, event)
             if self._machine.done:
                 return
             if self._whole.spent:
                 log.error("the time is over while the job is %s: the rest is left", self._machine.state.name)
-                self._cancel(scope, None)
-                self._stop(scope, actions.Stop(0.0))
+                self._cancel(threads, None)
+                self._stop(threads, actions.Stop(0.0))
                 return
             event = self._inbox.get(min(TICK_S, self._whole.left))
 
-    def _handle(self, scope: Scope, event: Event) -> None:
+    def _handle(self, threads: JobThreads, event: Event) -> None:
         if isinstance(event, events.Delivered | events.Undelivered):
             self._final.answered()
         if isinstance(event, events.Commanded) and event.command.kind is CommandKind.NO_CLEANUP:
             self._keep = True
         for action in self._machine.handle(event):
-            self._actions[type(action)](scope, action)
+            self._actions[type(action)](threads, action)
         if isinstance(event, events.Started):
-            self._begin_watch(scope)
-
-    def _mourn(self, name: str, error: BaseException) -> None:
-        """A thread died: say in its place what the machine waits for."""
-        why = f"{type(error).__name__}: {error}"
-        said: dict[str, Event] = {
-            "heartbeat": events.ThreadDied(name, why),
-            "wrapup": events.WrappedUp(ErrorCode.INTERNALPILOTPROBLEM, f"thread {name} died: {why}"),
-            "final": events.Undelivered(f"thread {name} died: {why}"),
-        }
-        event = said.get(name.rpartition("-")[2])
-        if event is not None:
-            self._tell(event)
+            self._begin_watch(threads)
 
     def _hear(self, reply: Reply) -> None:
         if reply.pilot_secrets:
@@ -287,49 +289,52 @@ class JobRun:
             log.info("the server says %s %s", command.kind.name, command.text)
             self._tell(events.Commanded(command))
 
-    def _begin_watch(self, scope: Scope) -> None:
+    def _begin_watch(self, threads: JobThreads) -> None:
         container, started = self._payload.container, self._payload.started_s
         if container is None or started is None:
             return
+        self._tools.ledger.runs_as(container.id)
         self._watch = self._tools.watch_for(self._job, self._queue, self._paths, container, started)
-        scope.spawn("watch", self._watch.run, scope.stopping, lambda v: self._tell(events.Crossed(v)))
+        self._watch.begin(threads, lambda verdict: self._tell(events.Crossed(verdict)))
         if self._shipper is not None:
-            scope.spawn("logship", self._shipper.run, scope.stopping)
+            # The wrap-up counts what was not shipped.
+            threads.spawn("logship", self._shipper.run, threads.stopping, on_death=nothing)
 
     # --- actions ------------------------------------------------------------
 
-    def _say(self, _: Scope, action: object) -> None:
+    def _say(self, _: JobThreads, action: object) -> None:
         assert isinstance(action, actions.Report)
         self._tools.ledger.note(action.state.value, self._reports.ordinary(action.state))
         self._heartbeat.say(action.state)
 
-    def _prepare(self, scope: Scope, _: object) -> None:
-        scope.spawn("payload", self._payload.run)
+    def _prepare(self, threads: JobThreads, _: object) -> None:
+        threads.spawn("payload", self._payload.run, on_death=self._payload.orphaned)
 
-    def _cancel(self, _: Scope, __: object) -> None:
+    def _cancel(self, _: JobThreads, __: object) -> None:
         self._payload.cancel()
 
-    def _stop(self, scope: Scope, action: object) -> None:
+    def _stop(self, threads: JobThreads, action: object) -> None:
         assert isinstance(action, actions.Stop)
-        scope.spawn("stop", self._payload.stop, action.grace_s)
+        threads.spawn("stop", self._payload.stop, action.grace_s, on_death=self._payload.give_up)
 
-    def _look(self, _: Scope, action: object) -> None:
+    def _look(self, _: JobThreads, action: object) -> None:
         assert isinstance(action, actions.Debug)
         shown = {CommandKind.DEBUG: self._job.debug_command or "debug", CommandKind.DEBUG_OFF: ""}
         if self._debug.ask(shown.get(action.command.kind, action.command.text)):
             self._heartbeat.debug(action.command.kind is not CommandKind.DEBUG_OFF)
 
-    def _hurry(self, _: Scope, action: object) -> None:
+    def _hurry(self, _: JobThreads, action: object) -> None:
         assert isinstance(action, actions.Hurry)
         log.warning(
             "the pilot is being killed: %.1f s are left for job %d", action.seconds, self._job.panda_id
         )
         self._whole.shorten(action.seconds)
         # The final report needs its part, without the waits between attempts.
-        self._steps.shorten(action.seconds * SHARE)
+        open_end = self._machine.ending is None and self._payload.succeeded
+        self._steps.shorten(action.seconds * (WORTHY_SHARE if open_end else SHARE))
         self._final.hasten(action.seconds)
 
-    def _wrap_up(self, scope: Scope, _: object) -> None:
+    def _wrap_up(self, threads: JobThreads, _: object) -> None:
         if self._shipper is not None and self._watch is None:
             # Never started, so nobody ran the shipper: there is nothing to
             # ship.
@@ -341,20 +346,33 @@ class JobRun:
         if hurried:
             # The report has gone ahead: the wrap-up may have the rest.
             self._steps = self._whole.part(CENTURY_S, "wrap-up")
-        scope.spawn("wrapup", self._run_wrapper, hurried)
+        threads.spawn(
+            "wrapup",
+            self._run_wrapper,
+            hurried,
+            on_death=lambda why: self._tell(events.WrappedUp(ErrorCode.INTERNALPILOTPROBLEM, why)),
+        )
 
     def _run_wrapper(self, hurried: bool) -> None:
         if self._watch is not None:
-            self._watch.finish(self._payload.exit, running_s=self._payload.running_s)
+            try:
+                self._watch.finish(self._payload.exit, running_s=self._payload.running_s)
+            except Exception:
+                # Numbers are worth less than the files that are stored below.
+                log.exception("the payload's measurements are not complete")
+                self._reports.miss("watch")
         self._wrapper = self._tools.wrapper_for(
             self._job, self._queue, self._paths, self._shipper, self._steps
         )
         self._wrapped = result = self._wrapper.run(
             self._steps, hurried=hurried, succeeded=self._payload.succeeded
         )
+        # Not when the payload ends: were this pilot killed meanwhile, whoever
+        # stores the logs would not know what to mask in them.
+        forget_secrets(self._paths)
         self._tell(events.WrappedUp(result.code, result.diag))
 
-    def _deliver(self, scope: Scope, action: object) -> None:
+    def _deliver(self, threads: JobThreads, action: object) -> None:
         assert isinstance(action, actions.Deliver)
         if self._final.under_way:
             return  # its answer comes; the budget is the same one
@@ -363,9 +381,9 @@ class JobRun:
         self._tools.ledger.note("final", report)
         if report.code:
             loglines.add_error_codes(report.code, report.diag)
-        self._final.start(scope, report)
+        self._final.start(threads, report)
 
-    def _end(self, _: Scope, __: object) -> None:
+    def _end(self, _: JobThreads, __: object) -> None:
         if self._machine.delivered:
             self._tools.ledger.clear()
         loglines.ready_for_new_job(self._job.panda_id)

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from pilot_core import loglines
+from pilot_core import __version__, loglines
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.files import remove_tree
@@ -20,7 +20,7 @@ from pilot_core.ledger import HeldJob, last_report
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
-from pilot_core.model.report import JobReport, JobState
+from pilot_core.model.report import JobReport, JobState, pilot_id, with_log_url
 
 __all__ = ["LastWord", "remove_job"]
 
@@ -79,10 +79,10 @@ class LastWord:
             "job %d of an earlier life is reported %s: %s", report.panda_id, report.state, report.diag
         )
         paths = JobPaths(self._worker.home, Path(held.work), Path(held.shared))
-        forget_secrets(paths)
+        self._tools.redactor.renew(*forget_secrets(paths))
         url = self._store_logs(held, paths)
         if url:
-            report = replace(report, pilot_id=f"{url}|{report.pilot_id.partition('|')[2]}")
+            report = replace(report, pilot_id=with_log_url(report.pilot_id, url))
         self._deliver(report, stop, self._final_s)
         self._tools.ledger.clear()
 
@@ -105,12 +105,12 @@ class LastWord:
         return (uploader.url(paths.log.name) or stored.url) if stored is not None else ""
 
     def give_up(self, job: Job, err: Exception) -> None:
-        """The job's own loop failed: its end is told with what the ledger
-        knows.
+        """The job's own loop failed: its end is told with what was noted of
+        it.
         """
         diag = err.diag if isinstance(err, PilotError) else f"{type(err).__name__}: {err}"
         code = err.code if isinstance(err, PilotError) else ErrorCode.INTERNALPILOTPROBLEM
-        held = self._tools.ledger.held()
+        held = self._tools.ledger.own
         if held is None or held.report.panda_id != job.panda_id:
             self.refuse(job.panda_id, job.attempt, code, diag)
             return
@@ -130,6 +130,9 @@ class LastWord:
             state=JobState.FAILED,
             site=self._worker.queue,
             node=self._tools.node,
+            pilot_id=pilot_id(
+                self._worker.log_url, self._tools.node.batch_type, self._worker.version_tag, __version__
+            ),
             start_s=self._clock.time(),
             end_s=self._clock.time(),
             exit_code=0,

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pilot_core.base.files import open_regular, write_atomic
+from pilot_core.base.files import NotRegular, open_regular, write_atomic
 from pilot_core.base.procs import alive, boot_id, start_ticks
 from pilot_core.errors import SetupError
 from pilot_core.model.codes import ErrorCode
@@ -65,6 +65,9 @@ class HeldJob:
         Labels on everything the job started.
     engine
         What runs payloads here, as `--engine` has it; empty if not known.
+    payload
+        What runs it: a pid, the id of a container or a pod; empty before its
+        start.
     log_prefix, copytool
         Where its logs go and with which tool; empty if not yet known.
     """
@@ -81,6 +84,7 @@ class HeldJob:
     copytool: str = ""
     engine: str = ""
     host: str = ""
+    payload: str = ""
 
     def owner_gone(self) -> bool:
         """True if the pilot that wrote this certainly runs no more.
@@ -167,6 +171,12 @@ class Ledger:
             if self._held is not None:
                 self._write(replace(self._held, log_prefix=prefix, copytool=copytool))
 
+    def runs_as(self, payload: str) -> None:
+        """The payload has been started."""
+        with self._lock:
+            if self._held is not None:
+                self._write(replace(self._held, payload=payload))
+
     def note(self, stage: str, report: JobReport) -> None:
         """The job has got so far."""
         with self._lock:
@@ -182,9 +192,19 @@ class Ledger:
             except OSError as err:
                 log.error("%s cannot be removed: %s", self.path, err.strerror)
 
+    @property
+    def own(self) -> HeldJob | None:
+        """The job that this pilot has taken, as it knows it itself."""
+        return self._held
+
     def held(self) -> HeldJob | None:
         """The job on record, or None; an unreadable file is set aside and
         said.
+
+        Raises
+        ------
+        OSError
+            As `look`: what is owed is not known, and the file stays.
         """
         try:
             return self.look()
@@ -200,7 +220,10 @@ class Ledger:
         Raises
         ------
         ValueError
-            The file cannot be read.
+            What is there is no record, and never will be.
+        OSError
+            It could not be read this time: no descriptor free, a disk or a
+            server of files that fails. Nothing is known about its content.
         """
         try:
             with open_regular(self.path) as src:
@@ -210,7 +233,7 @@ class Ledger:
             return _read(document["held"])
         except FileNotFoundError:
             return None
-        except (OSError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        except (NotRegular, KeyError, TypeError, AttributeError, RecursionError) as err:
             raise ValueError(str(err)) from err
 
     def _write(self, held: HeldJob) -> None:

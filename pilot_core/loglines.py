@@ -13,6 +13,13 @@ from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
 
 __all__ = [
+    "ANALYSIS",
+    "ERROR_CODES",
+    "ERROR_DIAGS",
+    "JOB_DEFINITION",
+    "PAYLOAD_FINISHED",
+    "READY",
+    "STDERR_DUMP",
     "add_error_codes",
     "dump_job_definition",
     "dump_payload_stderr",
@@ -22,6 +29,16 @@ __all__ = [
     "pilot_finished",
     "ready_for_new_job",
 ]
+
+# What our own starter knows these lines by; to change one is to change what
+# yesterday's starter understands of today's pilot.
+JOB_DEFINITION = "job definition = "
+PAYLOAD_FINISHED = "finished pid=%d exit_code=%d state=%s"
+ANALYSIS = "main payload execution returned non-zero exit code"
+STDERR_DUMP = "payload stderr dump"
+ERROR_CODES = "pilotErrorCodes = "
+ERROR_DIAGS = "pilotErrorDiags = "
+READY = "ready for new job"
 
 _job = logging.getLogger("pilot.control.job")
 _payload = logging.getLogger("pilot.control.payloads.generic")
@@ -39,7 +56,7 @@ def dump_job_definition(job: Job) -> None:
     escape `\\x7c`, which the literal parser turns back.
     """
     text = repr(dict(job.definition)).replace("|", "\\x7c")
-    _job.info("job definition = %s", text)
+    _job.info("%s%s", JOB_DEFINITION, text)
     _job.info("received job: %d (sleep until the job has finished)", job.panda_id)
     _job.info("processing PanDA job %d from task %s", job.panda_id, job.task_id)
 
@@ -52,12 +69,12 @@ def payload_started(pid: int, command: str) -> None:
 
 def payload_finished(pid: int, exit_code: int, state: str) -> None:
     """The block from which the starter learns that a payload failed."""
-    _payload.info("\n\nfinished pid=%d exit_code=%d state=%s\n", pid, exit_code, state)
+    _payload.info(f"\n\n{PAYLOAD_FINISHED}\n", pid, exit_code, state)
 
 
 def perform_initial_payload_error_analysis(exit_code: int, diag: str) -> None:
     """Why the payload is thought to have failed."""
-    _analysis.warning("main payload execution returned non-zero exit code: %d", exit_code)
+    _analysis.warning("%s: %d", ANALYSIS, exit_code)
     if diag:
         _analysis.warning("%s", diag)
 
@@ -66,19 +83,19 @@ def dump_payload_stderr(tail: bytes) -> None:
     """The end of the payload's stderr; the starter appends its last lines to
     the record.
     """
-    _diagnose.info("payload stderr dump\n%s", tail.decode("utf-8", "replace"))
+    _diagnose.info("%s\n%s", STDERR_DUMP, tail.decode("utf-8", "replace"))
 
 
 def add_error_codes(code: ErrorCode, diag: str) -> None:
     """What the final report will say."""
-    _https.warning("pilotErrorCodes = [%d] (will report primary/first error code)", code)
-    _https.warning("pilotErrorDiags = [%r] (will report primary/first error diag)", diag)
+    _https.warning("%s[%d] (will report primary/first error code)", ERROR_CODES, code)
+    _https.warning("%s[%r] (will report primary/first error diag)", ERROR_DIAGS, diag)
 
 
 def ready_for_new_job(panda_id: int) -> None:
     """The job is over for the pilot: what follows in the log is not about it."""
     _job.info("job %d has completed (purged errors)", panda_id)
-    _job.info("ready for new job")
+    _job.info(READY)
 
 
 def pilot_finished(code: ErrorCode, exit_code: int) -> None:

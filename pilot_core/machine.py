@@ -14,6 +14,7 @@ decided, and it is never changed once it was given to `Deliver`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
 
 from pilot_core.actions import (
@@ -148,7 +149,10 @@ class Machine:
         if isinstance(event, NotStarted):
             self._result = PayloadResult(exit_code=0, code=event.code, diag=event.diag)
         elif isinstance(event, Exited):
-            self._result = event.result
+            # 143 would be the pilot's own doing: retry rules of the server go
+            # by what a payload said, and pilot3 sends 0 here, too.
+            ours = self._cause is not None
+            self._result = replace(event.result, exit_code=0) if ours else event.result
         self.state = State.WRAPPING_UP
         return [WrapUp()]
 
@@ -172,8 +176,7 @@ class Machine:
 
     def _lose_thread(self, event: object) -> list[Action]:
         assert isinstance(event, ThreadDied)
-        diag = f"thread {event.name} of the pilot died: {event.error}"
-        return self._kill(Verdict(ErrorCode.INTERNALPILOTPROBLEM, diag))
+        return self._kill(Verdict(ErrorCode.INTERNALPILOTPROBLEM, event.why))
 
     def _kill(self, cause: Verdict) -> list[Action]:
         """End the payload for a reason; the first reason is the one that is
@@ -250,13 +253,16 @@ class Machine:
         before the upload.
         """
         result = self._result or PayloadResult(exit_code=0)
-        code, diag = result.code, result.diag
+        code, diag, late = result.code, result.diag, self._interruption
         if self._cause is not None:
             code, diag = self._cause.code, self._cause.diag
+        elif late is not None and _signalled(result):
+            # What ends the worker often reaches the payload first. Its exit
+            # code is no word of its own then, see `_over`.
+            code, diag, result = late.code, f"{late.diag}; {diag}", replace(result, exit_code=0)
         elif code is ErrorCode.NONE and wrapped is not None and wrapped.code is not ErrorCode.NONE:
             # A finished job needs all its files; one that was interrupted on
             # the way to storage failed for the interruption.
-            late = self._interruption
             code, diag = (late.code, f"{late.diag}; {wrapped.diag}") if late else (wrapped.code, wrapped.diag)
         state = JobState.FINISHED if code is ErrorCode.NONE else JobState.FAILED
         told = PayloadResult(
@@ -268,6 +274,13 @@ class Machine:
         )
         self._ending = Ending(state, told)
         return self._ending
+
+
+def _signalled(result: PayloadResult) -> bool:
+    """True if SIGINT, SIGTERM or SIGKILL ended the payload, and nothing says
+    why.
+    """
+    return result.code is ErrorCode.PAYLOADEXECUTIONFAILURE and result.exit_code in (130, 137, 143)
 
 
 _KILLS = {

@@ -6,7 +6,8 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pilot_core import __version__, cli, loglines
@@ -14,8 +15,9 @@ from pilot_core.app import Pilot
 from pilot_core.base.clock import SystemClock
 from pilot_core.base.files import remove_tree
 from pilot_core.base.logs import file_log, setup_logging
+from pilot_core.base.ownsecrets import own_secrets
 from pilot_core.base.procs import few_heaps
-from pilot_core.base.redact import Redactor
+from pilot_core.base.redact import Redactor, url_passwords
 from pilot_core.config import Config
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.ledger import FILE_NAME as LEDGER
@@ -28,7 +30,6 @@ log = logging.getLogger(__name__)
 
 def run(argv: Sequence[str]) -> int:
     """Parse, build, live; returns the exit code of the process."""
-    redactor = Redactor()
     try:
         invocation = cli.parse(argv)
     except SetupError as err:
@@ -37,7 +38,14 @@ def run(argv: Sequence[str]) -> int:
     if invocation.show:
         sys.stdout.write(cli.show(invocation) + "\n")
         return 0
+    if find_spec("requests") is None:
+        # Imported when it is first needed: without this, deep in some thread.
+        lacks = f"{sys.executable} has no Python package 'requests': name a Python that has the pilot's"
+        sys.stderr.write(f"pilot.py: {lacks} packages (wrappers take PILOT_PYTHON), or install it there\n")
+        return exit_code(ErrorCode.GENERALERROR)
     config = invocation.config
+    # The payload gets these as they are, and may print them.
+    redactor = Redactor(url_passwords(config.payload.environment.values()), own=lambda: _own_secrets(config))
     setup_logging(debug=config.worker.debug, redactor=redactor)
     faulthandler.enable()
     few_heaps()
@@ -59,6 +67,14 @@ def run(argv: Sequence[str]) -> int:
     if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
         remove_tree(home)
     return shell
+
+
+def _own_secrets(config: Config) -> Iterable[str]:
+    server = config.server
+    google = config.payload.environment.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return own_secrets(
+        [server.proxy_file, server.token_file, server.token_key_file, Path(google) if google else None]
+    )
 
 
 def _owes(home: Path) -> bool:

@@ -29,7 +29,7 @@ from pilot_core.config import PayloadConfig
 from pilot_core.errors import NodeError, PilotError
 from pilot_core.events import Event, Exited, NotStarted, Started
 from pilot_core.experiments.contract import Experiment
-from pilot_core.experiments.files import SECRETS, forget_secrets
+from pilot_core.experiments.files import SECRETS
 from pilot_core.fetch import fetch_script
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import Job
@@ -118,6 +118,10 @@ class PayloadRun:
         # Only `cancel` ends it.
         self._preparation = Budget(clock, math.inf, "preparation")
         self._given_up: ContainerExit | None = None
+        self._started_told = False
+        # For the moment in which a started payload becomes ours to stop.
+        self._lock = threading.Lock()
+        self._stop_asked: float | None = None
         self.container: Container | None = None
         self.exit: ContainerExit | None = None
         self.succeeded = False
@@ -141,8 +145,12 @@ class PayloadRun:
     def stop(self, grace_s: float) -> None:
         """End the payload; blocks for the grace and some seconds, so call it
         in a thread of its own.
+
+        One that is being started is ended as soon as the engine has it.
         """
-        container = self.container
+        with self._lock:
+            self._stop_asked = grace_s
+            container = self.container
         if container is None:
             return
         log.info("stopping the payload (grace %.1f s)", grace_s)
@@ -151,13 +159,26 @@ class PayloadRun:
         except Exception as err:
             # `run` waits for an end, seen or not.
             log.error("the payload could not be stopped: %s", err, exc_info=not isinstance(err, EngineError))
-            self._given_up = ContainerExit(code=137, lost=f"not stopped: {err}")
+            self.give_up(str(err))
+
+    def give_up(self, why: str) -> None:
+        """Nobody stops the payload: what waits for its end waits no longer."""
+        self._given_up = ContainerExit(code=137, lost=f"not stopped: {why}")
+
+    def orphaned(self, why: str) -> None:
+        """The thread of `run` died: end the payload, and say in its place what
+        is waited for.
+        """
+        self.cancel()
+        self.stop(0.0)
+        if self._started_told:
+            self._tell(Exited(PayloadResult(137, ErrorCode.INTERNALPILOTPROBLEM, why)))
+        else:
+            self._tell(NotStarted(ErrorCode.INTERNALPILOTPROBLEM, why))
 
     def run(self) -> None:
         """Thread body."""
-        end = self._live()
-        forget_secrets(self._paths)
-        self._tell(end)
+        self._tell(self._live())
 
     def _live(self) -> Event:
         """To the end, whatever that is; only `Started` is told here."""
@@ -168,7 +189,9 @@ class PayloadRun:
         except Exception as err:
             # The machine waits for this thread's word.
             log.exception("preparation failed")
+            self.stop(0.0)
             return NotStarted(ErrorCode.INTERNALPILOTPROBLEM, f"{type(err).__name__}: {err}")
+        self._started_told = True
         self._tell(Started())
         try:
             result = self._see_through(container)
@@ -289,9 +312,13 @@ class PayloadRun:
         )
         container = engine.start(spec)
         self.started_s, self._started = self._clock.time(), self._clock.monotonic()
-        self.container = container
+        with self._lock:
+            self.container = container
+            grace_s = self._stop_asked
         loglines.payload_started(container.pid, payload.command)
         log.info("payload runs in engine %s as %s", engine.name, container.id)
+        if grace_s is not None:
+            self.stop(grace_s)
         return container
 
     def _show_pull(self, progress: PullProgress) -> None:

@@ -1,5 +1,6 @@
 """`pilot.py`: the pilot's command line, copied to the top of `pilot3.tar.gz`."""
 
+import os
 import sys
 
 
@@ -21,4 +22,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    if sys.path[0] == here and os.path.exists(os.path.join(here, "__init__.py")):
+        # `python3 pilot_core/pilot.py` in a checkout: the packages are one up,
+        # and modules of this folder would be taken for others of their names.
+        sys.path[0] = os.path.dirname(here)
     sys.exit(main())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from pilot_core.base import text
 from pilot_core.resolve import Setting
+from pilot_core.server.url import DEFAULT_PORT, DEFAULT_SERVER
 
 __all__ = ["GROUPS", "MADE", "SETTINGS"]
 
@@ -89,9 +90,15 @@ SETTINGS: tuple[Setting, ...] = (
         "PanDA server, with or without port",
         "--url Pilot.pandaserver",
         text.url,
-        default="https://pandaserver-doma.cern.ch",
+        default=DEFAULT_SERVER,
     ),
-    Setting("cli.port", "PanDA server's port if the URL has none", "-p --port", text.port, default="25443"),
+    Setting(
+        "cli.port",
+        "PanDA server's port if the URL has none",
+        "-p --port",
+        text.port,
+        default=f"{DEFAULT_PORT}",
+    ),
     Setting(
         "server.api",
         "dialect of the server's API",
@@ -147,6 +154,13 @@ SETTINGS: tuple[Setting, ...] = (
         text.url,
     ),
     Setting(
+        "info.queues_cvmfs",
+        "file with all queues, `CVMFS_PATH` stands for /cvmfs or ATLAS_SW_BASE",
+        "Information.queues_cvmfs",
+        text.path,
+    ),
+    Setting("info.storages_cvmfs", "file with all ddmendpoints", "Information.storages_cvmfs", text.path),
+    Setting(
         "info.cric_url",
         "CRIC, asked where no other source has the data",
         "PILOT_CRIC_URL Information.cric_url",
@@ -163,7 +177,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "jobs.requests", "requests without a job before the pilot ends", "-v --getjobrequests", text.count
     ),
-    Setting("jobs.failures", "failed requests before the pilot ends", "-x --getjobfailures", text.count),
+    Setting(
+        "jobs.failures",
+        "failed requests, or ones without a job, before the pilot ends",
+        "-x --getjobfailures",
+        text.count,
+    ),
     Setting("cli.datadir", "folder with pandaJobData.out", "--harvester-datadir", text.path),
     Setting(
         "harvester.folder", "folder shared with Harvester", "--harvester-workdir HARVESTER_WORKDIR", text.path
@@ -281,6 +300,13 @@ SETTINGS: tuple[Setting, ...] = (
         shape="SERVICE[;URL]",
     ),
     Setting("realtime.logname", "name of the log there", "--realtime-logname REALTIME_LOGNAME"),
+    Setting("realtime.loki_url", "Loki's address, before the one that the service's name has", "LOKI_URL"),
+    Setting(
+        "realtime.loki_labels",
+        "fields of a record that are labels at Loki, too: words, or a JSON list",
+        "LOKI_LABELKEYS",
+        text.listed,
+    ),
     Setting(
         "realtime.files",
         "files to ship, below the job's folder",
@@ -338,6 +364,12 @@ SETTINGS: tuple[Setting, ...] = (
         "text from this size on is stored gzip-encoded, 0 for never",
         "--log-gzip",
         text.byte_count,
+    ),
+    Setting(
+        "storage.output_mb",
+        "largest output file of a job, which fails with a larger one; 0 for no limit",
+        "Pilot.maximum_output_file_size",
+        text.size_mb,
     ),
     Setting("storage.s3_profile", "profile of S3 credentials", "PANDA_PILOT_AWS_PROFILE"),
     Setting("storage.token_file", "bearer token for https storage", "BEARER_TOKEN_FILE", text.path),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from container.spec import ContainerExit
 from pilot_core.base.clock import Clock
+from pilot_core.jobthreads import JobThreads
 from pilot_core.limits import Judge
 from pilot_core.model.sample import Usage, Verdict
 from pilot_core.monitor.prmon_writer import PrmonWriter
@@ -45,6 +46,7 @@ class Watch:
         self._writer = writer
         self._period_s = period_s
         self._clock = clock
+        self._first_s = min(FIRST_S, period_s)
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._usage = Usage()
@@ -53,10 +55,30 @@ class Watch:
         """The sum of all samples so far."""
         return self._usage
 
+    def begin(self, threads: JobThreads, crossed: Callable[[Verdict], None], *, again: bool = True) -> None:
+        """Run in a thread of the job, and once more if that dies.
+
+        After that the payload runs on without our limits: hours of its work
+        are worth more than what engine, batch system and server limit, too.
+        """
+
+        def died(_why: str) -> None:
+            if again and not threads.stopping.is_set():
+                log.error("the watch of the payload begins again")
+                self.begin(threads, crossed, again=False)
+            else:
+                log.error("nobody watches the payload any more: the pilot keeps no limits of its own")
+
+        threads.spawn("watch", self.run, threads.stopping, crossed, on_death=died)
+
     def run(self, stop: threading.Event, crossed: Callable[[Verdict], None]) -> None:
-        """Thread body; calls `crossed` at most once."""
+        """Thread body; calls `crossed` at most once.
+
+        If a look raised, another thread may begin again, after a whole period:
+        what it stumbled over may be gone by then.
+        """
         told = False
-        pause = min(FIRST_S, self._period_s)
+        pause, self._first_s = self._first_s, self._period_s
         while not self._clock.wait(self._over, pause) and not stop.is_set():
             pause = min(pause * GROWTH, self._period_s)
             # The sampler is not made for two threads: `finish` waits for this

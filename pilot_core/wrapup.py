@@ -26,7 +26,7 @@ from pilot_core.storage.logs import LogUploader
 if TYPE_CHECKING:
     from pilot_core.logship.shipper import LogShipper
 
-__all__ = ["SHARE", "WrapUpResult", "Wrapper"]
+__all__ = ["SHARE", "WORTHY_SHARE", "WrapUpResult", "Wrapper"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,13 @@ LAST_LOG_S = 5.0
 #: Of the time left when the pilot is killed during the wrap-up: what is not
 #: stored within this part of it is stored after the final report, if at all.
 SHARE = 1 / 8
+
+#: The same where the payload succeeded: without its files the job failed, and
+#: all that it computed is computed again.
+WORTHY_SHARE = 1 / 2
+
+# Measurements, which no job is failed for.
+_BESIDE = "memory_monitor"
 
 
 @dataclass(slots=True)
@@ -179,12 +186,15 @@ class Wrapper:
         upload = self._uploader.upload(files, budget=budget)
         self._left_over = tuple(upload.failed)
         self.result.stored = not upload.failed
-        for path, err in upload.failed.items():
+        needed = {path: err for path, err in upload.failed.items() if not path.name.startswith(_BESIDE)}
+        for path in upload.failed.keys() - needed.keys():
+            log.warning("%s is not stored: %s", path.name, upload.failed[path])
+        for path, err in needed.items():
             self.result.problems.append(replace_diag(err, f"{path.name}: {err.diag}"))
         stored = upload.stored.get(self._paths.log)
         if stored is not None:
             self.result.log_url = self._uploader.url(self._paths.log.name) or stored.url
-        if self._packed is not None and not upload.failed:
+        if self._packed is not None and not needed:
             self.result.files += (self._packed,)
 
 

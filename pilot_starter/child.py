@@ -8,7 +8,6 @@ the worker unseen, and no zombie stays where we are process 1.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -20,14 +19,13 @@ from pathlib import Path
 
 from pilot_core.base.clock import Clock
 from pilot_core.base.inbox import Inbox
-from pilot_core.base.procs import caught, descendants, processes, signal_group, start_ticks
+from pilot_core.base.procs import caught, descendants, processes, signal_group, signal_name, start_ticks
 
 __all__ = [
     "ENDING",
     "FORWARDED",
     "Child",
     "ChildEnd",
-    "adopt_orphans",
     "end_leftovers",
     "signals_to",
     "supervise",
@@ -44,7 +42,6 @@ FORWARDED = ENDING | {signal.SIGUSR1, signal.SIGUSR2}
 _SECOND_S = 3.5
 # Between two looks whether the pilot listens to what it is asked for.
 _DRAIN_S = 0.3
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +88,10 @@ class ChildEnd:
         """For a log line."""
         if self.exit_code is not None:
             return f"exited with {self.exit_code}"
-        name = signal.Signals(self.signum).name if self.signum in signal.valid_signals() else str(self.signum)
+        number = self.signum or 0
+        name = signal_name(number) or f"signal {number}"
         by_us = " (it did not end in time)" if self.killed else ""
         return f"was killed by {name}{by_us}"
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants that lose their own, as process 1 is."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        log.warning("orphans cannot be adopted: %s", os.strerror(ctypes.get_errno()))
 
 
 @contextlib.contextmanager

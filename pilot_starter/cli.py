@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pilot_core import __version__
@@ -15,6 +16,7 @@ from pilot_core.ledger import Ledger
 from pilot_core.model.codes import exit_code
 from pilot_core.options import Help, add_options, listing
 from pilot_core.resolve import Value
+from pilot_core.server.url import base_url
 from pilot_starter.config import StarterConfig
 from pilot_starter.health import examine, read_status
 from pilot_starter.run import run
@@ -82,6 +84,9 @@ def _check(values: Mapping[str, Value]) -> None:
     """What a worker cannot do without; said before anything runs."""
     if "queue" not in values or not values["queue"].value:
         raise SetupError("no queue: give -q or pandaQueueName")
+    if server := values.get("server_url"):
+        # Else first met when a dead pilot's job is to be reported.
+        base_url(str(server.value), setting=server.source)
     key = values.get("source.public_key")
     if key is None:
         return
@@ -130,19 +135,33 @@ def _status(config: StarterConfig) -> int:
         print(f"there is no worker at {config.state_file}")
         return 1
     health = examine(status_file=config.state_file, worker_log=config.worker_log, silent_s=config.silent_s)
-    print(json.dumps({**asdict(status), "health": asdict(health), "job": _job(Path(status.home))}, indent=1))
+    shown = {**asdict(status), "started": _time(status.started)}
+    print(json.dumps({**shown, "health": asdict(health), "job": _job(Path(status.home))}, indent=1))
     return 0
+
+
+def _time(seconds: float) -> str:
+    """Epoch seconds for people: ISO 8601 in UTC, as the pilot's log has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _job(home: Path) -> dict[str, str | int] | None:
     """The job that the pilot holds; its record is not ours to touch."""
     try:
         held = Ledger(home).look()
-    except ValueError as err:
+    except (OSError, ValueError) as err:
         return {"unreadable": str(err)}
     if held is None:
         return None
-    return {"PandaID": held.report.panda_id, "attempt": held.report.attempt, "stage": held.stage}
+    return {
+        "PandaID": held.report.panda_id,
+        "attempt": held.report.attempt,
+        "stage": held.stage,
+        "folder": held.work,
+        "engine": held.engine,
+        "payload": held.payload,
+        "since": "" if held.report.start_s is None else _time(held.report.start_s),
+    }
 
 
 def _shell(config: StarterConfig) -> int:

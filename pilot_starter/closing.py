@@ -32,6 +32,8 @@ _DRAIN_S = 30.0
 _HURRIED_DRAIN_S = 3.0
 # What is left of all this once somebody asks us to end, too.
 _SHORT_S = 2.0
+# Before another look at a job state file that could not be read.
+_AGAIN_S = (0.1, 0.3, 0.0)
 # In a hurry this much is kept back for the worker's own log.
 _RESERVE_S = 0.6
 
@@ -144,7 +146,7 @@ class Closing:
 
     def _last_will(self, end: ChildEnd, budget: Budget, sweep: Callable[[], None], *, hurried: bool) -> None:
         ledger = Ledger(self._home)
-        left = ledger.held()
+        left = self._left(ledger)
         if left is not None and not left.owner_gone():
             # Ours has ended, and is not the only one here.
             log.error("job %d is left alone: %s may be running", left.report.panda_id, left.owner)
@@ -171,6 +173,18 @@ class Closing:
             stop=self._stop,
             hurried=hurried,
         )
+
+    def _left(self, ledger: Ledger) -> HeldJob | None:
+        """What the pilot left owing; a file that cannot be read is asked again:
+        where the folder goes with the pod nobody else will.
+        """
+        for pause_s in _AGAIN_S:
+            try:
+                return ledger.held()
+            except OSError as err:
+                log.error("%s cannot be read: %s", ledger.path, err.strerror or err)
+            self._clock.wait(self._stop, pause_s)
+        return None
 
     def _ship(self, budget: Budget, *, hurried: bool) -> None:
         # Half of what is left at most: the upload comes after it.

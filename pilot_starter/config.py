@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilot_core.config import StorageConfig
+from pilot_core.server.url import DEFAULT_SERVER
 
 __all__ = [
-    "DEFAULT_SERVER",
     "FETCH_S",
     "CredentialSources",
     "PilotSource",
@@ -16,7 +16,6 @@ __all__ = [
     "WorkerLogTarget",
 ]
 
-DEFAULT_SERVER = "https://pandaserver-doma.cern.ch"
 #: Longest download of a pilot, seconds.
 FETCH_S = 180.0
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pilot_core.base.attended import attended
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.download import DownloadFailed, download, worth_another_try
 from pilot_core.base.retry import RetryPolicy, retry
 from pilot_core.errors import SetupError
 from pilot_starter.config import PilotSource
@@ -37,10 +38,6 @@ _LONGEST_SIGNATURE = 8192
 # Waits of at most 2 + 4 + 8 s between four attempts, all inside the budget.
 _POLICY = RetryPolicy(attempts=4, first_s=2.0, cap_s=10.0)
 _CHUNK = 1024 * 1024
-
-
-class _Again(FetchError):
-    """A failure that may pass."""
 
 
 def fetch_pilot(
@@ -86,12 +83,9 @@ def _signature(source: PilotSource, *, clock: Clock, stop: threading.Event, ca: 
     url = parts._replace(path=f"{parts.path}.sig").geturl()
 
     def get(budget: Budget) -> bytes:
-        data = b""
-        for chunk in _body(url, budget=budget, ca=ca):
-            data += chunk
-            if len(data) > _LONGEST_SIGNATURE:
-                raise FetchError(f"{url}: more than {_LONGEST_SIGNATURE} bytes are no signature")
-        return data
+        data = bytearray()
+        _copy(url, data.extend, most_bytes=_LONGEST_SIGNATURE, budget=budget, stop=stop, ca=ca)
+        return bytes(data)
 
     return _insist(url, get, seconds=source.timeout_s, clock=clock, stop=stop)
 
@@ -102,15 +96,15 @@ def _insist(
     budget = Budget(clock, seconds, f"download of {url}")
     try:
         return retry(
-            lambda: attended(lambda: get(budget), name="download", budget=budget, clock=clock, stop=stop),
+            lambda: get(budget),
             policy=_POLICY,
-            again=lambda err: 0.0 if isinstance(err, _Again) else None,
+            again=worth_another_try,
             clock=clock,
             budget=budget,
             stop=stop,
             what=f"download of {url}",
         )
-    except BudgetSpent as err:
+    except (DownloadFailed, BudgetSpent) as err:
         raise FetchError(f"{url}: {err}") from err
 
 
@@ -153,7 +147,7 @@ def _download(
         os.close(handle)
         _insist(
             source.url,
-            lambda budget: _get(source.url, part, budget=budget, ca=ca),
+            lambda budget: _get(source.url, part, budget=budget, stop=stop, ca=ca),
             seconds=source.timeout_s,
             clock=clock,
             stop=stop,
@@ -170,62 +164,45 @@ def _download(
         part.unlink(missing_ok=True)
 
 
-def _get(url: str, target: Path, *, budget: Budget, ca: Path | None) -> None:
+def _get(url: str, target: Path, *, budget: Budget, stop: threading.Event, ca: Path | None) -> None:
     with target.open("wb") as out:
-        size = 0
-        for data in _body(url, budget=budget, ca=ca):
-            size += len(data)
-            if size > _MOST_BYTES:
-                raise FetchError(f"{url}: more than {_MOST_BYTES} bytes")
-            out.write(data)
+        _copy(url, out.write, most_bytes=_MOST_BYTES, budget=budget, stop=stop, ca=ca)
     with target.open("rb") as src:
         start = src.read(2)
     if start != b"\x1f\x8b":
         raise FetchError(f"{url}: what came is no gzip file (is it an error page?)")
 
 
-def _body(url: str, *, budget: Budget, ca: Path | None) -> Iterator[bytes]:
+def _copy(
+    url: str,
+    take: Callable[[bytes], object],
+    *,
+    most_bytes: int,
+    budget: Budget,
+    stop: threading.Event,
+    ca: Path | None,
+) -> None:
+    """One attempt at a download, or at a file that may be on a slow share."""
     parts = urlsplit(url)
-    if parts.scheme == "file":
+    if parts.scheme in ("http", "https"):
+        download(url, take, most_bytes=most_bytes, budget=budget, stop=stop, ca=ca)
+        return
+    if parts.scheme != "file":
+        raise FetchError(f"{url}: only http, https and file URLs are understood")
+
+    def read() -> None:
+        size = 0
         try:
             with open(unquote(parts.path), "rb") as src:
-                yield from iter(lambda: src.read(_CHUNK), b"")
+                while piece := src.read(_CHUNK):
+                    size += len(piece)
+                    if size > most_bytes:
+                        raise FetchError(f"{url}: more than {most_bytes} bytes")
+                    take(piece)
         except OSError as err:
             raise FetchError(f"{url}: {err.strerror}") from err
-        return
-    if parts.scheme not in ("http", "https"):
-        raise FetchError(f"{url}: only http, https and file URLs are understood")
-    # Imported when needed: a pilot from the image does without it.
-    import requests
 
-    verify: bool | str = str(ca) if ca is not None else True
-    headers = {"Accept-Encoding": "identity"}
-    try:
-        with requests.get(
-            url, stream=True, timeout=budget.timeout(30.0), verify=verify, headers=headers
-        ) as answer:
-            _check_answer(url, answer.status_code, answer.url)
-            size = 0
-            for data in answer.iter_content(_CHUNK):
-                budget.timeout(30.0)
-                size += len(data)
-                yield data
-            expected = answer.headers.get("Content-Length", "")
-            if expected.isdecimal() and int(expected) != size:
-                raise _Again(f"{url}: {size} of {expected} bytes came")
-    except requests.exceptions.SSLError as err:
-        raise FetchError(f"{url}: TLS: {err}") from err
-    except requests.exceptions.RequestException as err:
-        raise _Again(f"{url}: {err}") from err
-
-
-def _check_answer(url: str, status: int, final_url: str) -> None:
-    if status == 429 or status >= 500:
-        raise _Again(f"{url}: HTTP {status}")
-    if status != 200:
-        raise FetchError(f"{url}: HTTP {status}")
-    if url.startswith("https:") and not final_url.startswith("https:"):
-        raise FetchError(f"{url}: led to {final_url}, which is not https")
+    attended(read, name="download", budget=budget, clock=budget.clock, stop=stop)
 
 
 def unpack(tarball: Path, home: Path) -> None:

@@ -5,38 +5,30 @@ sinks.
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from container.kube_api import ACCOUNT, Cluster
+from pilot_core.base import text
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.ownsecrets import own_secrets
+from pilot_core.base.redact import Redactor, url_passwords
 from pilot_core.config import ServerConfig
 from pilot_core.errors import PilotError
 from pilot_core.finalreport import deliver
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.make import make_sink
-from pilot_core.logship.target import parse_target
+from pilot_core.logship.target import at_loki, parse_target
 from pilot_core.model.report import JobReport
 from pilot_core.server.auth import Auth
 from pilot_core.server.client import PandaServer
+from pilot_core.server.url import base_url
 from pilot_starter.config import StarterConfig
 from pilot_starter.credentials import Credentials
 from pilot_starter.lastwill import Heirs
 from pilot_starter.remains import Remains
 
-__all__ = ["Services", "with_port"]
-
-# pilot3 `--port`: what a server URL without a port means.
-_PORT = 25443
-
-
-def with_port(url: str) -> str:
-    """Base URL of a PanDA server with its port and without a path."""
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}:{parts.port or _PORT}"
+__all__ = ["Services"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +51,7 @@ class Services:
             storage=storage,
             clock=self.clock,
             pods=self._cluster,
+            redactor=self._redactor(),
             engine=self.config.child_environment.get("PILOT_ENGINE", ""),
         )
         return Heirs(
@@ -67,6 +60,13 @@ class Services:
             store=lambda held, budget, only: remains.store(held, budget, only=only),
             drop=remains.drop,
         )
+
+    def _redactor(self) -> Redactor:
+        """Knows what the pilot knew, but for its job's secrets."""
+        given, environment = self.credentials, self.config.child_environment
+        google = environment.get("GOOGLE_APPLICATION_CREDENTIALS")
+        files = [given.proxy_file, given.token_file, given.token_key_file, Path(google) if google else None]
+        return Redactor([*url_passwords(environment.values()), *own_secrets(files)])
 
     def _cluster(self, call_s: float) -> Cluster:
         """The cluster that we run in."""
@@ -80,7 +80,7 @@ class Services:
 
     def send(self, report: JobReport, budget: Budget, stop: threading.Event) -> None:
         """Deliver a final report, as the pilot would have."""
-        server = self._server(self.config.server_url)
+        server = self._server(self._base)
         try:
             deliver(server, report, budget=budget, stop=stop)
         finally:
@@ -88,7 +88,7 @@ class Services:
 
     def upload(self, path: Path, budget: Budget, stop: threading.Event) -> None:
         """Store the worker's log where Harvester said its readers will look."""
-        server = self._server(self.config.log_upload_url or self.config.server_url)
+        server = self._server(base_url(self.config.log_upload_url, setting="logs_frontend_w"))
         try:
             server.upload_worker_log(path, budget=budget, stop=stop)
         finally:
@@ -97,22 +97,26 @@ class Services:
     def credential_ends(self) -> dict[str, float]:
         """Epoch seconds at which proxy and token end, as far as that is known."""
         try:
-            ends = Auth(self._who(self.config.server_url)).expires()
+            ends = Auth(self._who(self._base)).expires()
         except PilotError:
             return {}
         return {credential.name.lower(): end for credential, end in ends.items()}
 
-    def _server(self, url: str) -> PandaServer:
+    @property
+    def _base(self) -> str:
+        return base_url(self.config.server_url, setting="PANDA_SERVER_URL")
+
+    def _server(self, base: str) -> PandaServer:
         return PandaServer(
-            self._who(url),
+            self._who(base),
             clock=self.clock,
             harvester_id=self.config.harvester_id,
             worker_id=self.config.worker_id,
         )
 
-    def _who(self, url: str) -> ServerConfig:
+    def _who(self, base: str) -> ServerConfig:
         return ServerConfig(
-            url=with_port(url),
+            url=base,
             api=self.config.server_api,
             proxy_file=self.credentials.proxy_file,
             token_file=self.credentials.token_file,
@@ -132,4 +136,7 @@ class Services:
             job=config.queue,
             task=str(config.worker_id or ""),
         )
-        return make_sink(parse_target(config.logging.server), config.logging.logname, facts)
+        given = config.child_environment
+        labels = text.listed(given.get("LOKI_LABELKEYS", ""))
+        target = at_loki(parse_target(config.logging.server), given.get("LOKI_URL", ""), labels)
+        return make_sink(target, config.logging.logname, facts)

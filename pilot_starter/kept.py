@@ -12,19 +12,19 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilot_core.base.files import remove_tree
 from pilot_core.errors import SetupError
 from pilot_core.ledger import LOCK_NAME as PILOT_LOCK
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.place import HOME_PREFIX, keepsakes
 
-__all__ = ["KEEP_DAYS", "KEEP_MOST", "occupied", "sweep"]
+__all__ = ["KEEP_DAYS", "KEEP_MOST", "occupied", "sweep", "vacant"]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,25 @@ def occupied(home: Path, *, given: bool = False) -> Iterator[int | None]:
         yield fd
 
 
+@contextlib.contextmanager
+def vacant(home: Path) -> Iterator[bool]:
+    """Hold the folder of an earlier worker while the block lasts, so that no
+    other one sweeps it or does what we do; gives False if somebody lives there,
+    or if it is none of ours.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            found = home.lstat()
+            mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            fd = os.open(home / STARTER_LOCK, _FLAGS)
+            stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = mine and _free(home / PILOT_LOCK, absent=True)
+        except OSError:
+            mine = False
+        yield mine
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """A folder nobody lives in."""
@@ -82,7 +101,11 @@ def sweep(tmp_dir: Path, *, now: float, stop: threading.Event) -> None:
     Nothing of use in it: it goes. Else the newest `KEEP_MOST` stay, for
     `KEEP_DAYS`; what is lost with the others is said.
     """
-    left = sorted(_left(tmp_dir, now), key=lambda one: one.moved, reverse=True)
+    try:
+        left = sorted(_left(tmp_dir, now), key=lambda one: one.moved, reverse=True)
+    except OSError as err:
+        log.warning("%s is not swept: %s", tmp_dir, err.strerror)
+        return
     kept = 0
     for one in left:
         if stop.is_set():
@@ -95,7 +118,21 @@ def sweep(tmp_dir: Path, *, now: float, stop: threading.Event) -> None:
             log.warning("%s, %.1f days old, is removed with %s", one.home, days, ", ".join(one.keepsakes))
         else:
             log.info("%s of an earlier worker is removed", one.home)
-        shutil.rmtree(one.home, ignore_errors=True)
+        _remove(one.home)
+
+
+def _remove(home: Path) -> None:
+    """Remove a folder, its mark last: by that the next worker knows what is
+    left if we are stopped meanwhile.
+    """
+    with contextlib.suppress(OSError):
+        for path in home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            elif path.name != STARTER_LOCK:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    remove_tree(home)
 
 
 def _left(tmp_dir: Path, now: float) -> Iterator[_Left]:

@@ -11,7 +11,7 @@ from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.errors import PilotError, ServerRefused
 from pilot_core.ledger import HeldJob, Ledger, last_report
 from pilot_core.model.codes import EXIT_CODES, ErrorCode
-from pilot_core.model.report import JobReport
+from pilot_core.model.report import JobReport, with_log_url
 from pilot_starter.child import ChildEnd
 from pilot_starter.remains import Stored
 
@@ -22,12 +22,11 @@ __all__ = [
     "cause_of_death",
     "execute",
     "oom_kills",
-    "with_log_url",
 ]
 
 log = logging.getLogger(__name__)
 
-_BY_SIGNAL = {
+_BY_SIGNAL: dict[int, ErrorCode] = {
     signal.SIGTERM: ErrorCode.SIGTERM,
     signal.SIGQUIT: ErrorCode.SIGQUIT,
     signal.SIGSEGV: ErrorCode.SIGSEGV,
@@ -139,20 +138,12 @@ def cause_of_death(
         code = _BY_SIGNAL.get(end.asked, ErrorCode.KILLSIGNAL)
         return Cause(code, f"the worker was ended by {end.asked.name}; the pilot {end.words}")
     if end.signum is not None:
-        code = _BY_SIGNAL.get(signal.Signals(end.signum), ErrorCode.KILLSIGNAL)
+        code = _BY_SIGNAL.get(end.signum, ErrorCode.KILLSIGNAL)
         return Cause(code, f"the pilot {end.words}")
     code = _BY_STATUS.get(end.status, ErrorCode.INTERNALPILOTPROBLEM)
     if end.status in (0, 1):
         code = ErrorCode.INTERNALPILOTPROBLEM
     return Cause(code, f"the pilot {end.words} and left this job without a final report")
-
-
-def with_log_url(pilot_id: str, url: str) -> str:
-    """pilotID with the address of the job's log in its first place."""
-    parts = pilot_id.split("|")
-    if "://" in parts[0]:
-        parts = parts[1:]
-    return "|".join(part for part in (url, *parts) if part)
 
 
 def execute(
@@ -177,6 +168,11 @@ def execute(
 
     The ledger is cleared once the server has taken the report, or has said
     that it never will. Otherwise it stays for the next pilot in this folder.
+
+    Raises
+    ------
+    OSError
+        The ledger cannot be read this time.
     """
     held = ledger.held()
     if held is None:

@@ -4,7 +4,8 @@ our stdout.
 One thread writes. The bytes of wrapper and pilot arrive through a pipe and go
 out as they came; the starter's own lines wait in a queue and are put in
 between two lines of theirs. So nobody who wants to say something is ever
-blocked by a slow reader of our stdout, only the pilot is, as behind `tee`.
+blocked by a slow reader of our stdout, only the pilot is, as behind `tee`; one
+that stands still is given up (`echo.py`).
 """
 
 import contextlib
@@ -15,14 +16,14 @@ import queue
 import select
 import stat
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from pilot_core.base.clock import Clock
-from pilot_core.base.logs import DEBUG_FORMAT, PLAIN_FORMAT
+from pilot_core.base.logs import line_formatter
 from pilot_core.base.redact import RedactingFilter, Redactor
+from pilot_starter.echo import Echo
 
 __all__ = ["LogHandler", "WorkerLog", "open_worker_log"]
 
@@ -90,7 +91,7 @@ class WorkerLog:
     ) -> None:
         self.path = path
         self._fd = fd
-        self._echo_fd = echo_fd
+        self._echo = None if echo_fd is None else Echo(echo_fd, hurry=lambda: self._closing)
         self._clock = clock
         self._still_well = still_well
         self._said: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
@@ -229,11 +230,12 @@ class WorkerLog:
             if not self._full:
                 self._full = True
                 self.say(f"worker log {self.path}: {err.strerror}; the rest goes to stdout only\n".encode())
-        if self._echo_fd is not None:
+        if self._echo is not None:
             try:
-                _write_all(self._echo_fd, data)
-            except OSError:
-                self._echo_fd = None
+                self._echo.write(data)
+            except OSError as err:
+                self._echo = None
+                self.say(f"stdout: {err.strerror}; the rest goes to {self.path} only\n".encode())
 
     def _follow(self) -> None:
         """Go on in the file that has our name now, where ours was moved away
@@ -272,10 +274,7 @@ class WorkerLog:
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select([], [fd], [], 1.0)
+        view = view[os.write(fd, view) :]
 
 
 class LogHandler(logging.Handler):
@@ -284,9 +283,7 @@ class LogHandler(logging.Handler):
     def __init__(self, worker_log: WorkerLog, *, debug: bool, redactor: Redactor) -> None:
         super().__init__()
         self._log = worker_log
-        formatter = logging.Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
-        formatter.converter = time.gmtime
-        self.setFormatter(formatter)
+        self.setFormatter(line_formatter(debug=debug))
         self.addFilter(RedactingFilter(redactor))
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -72,13 +72,21 @@ def look(
         health=examine(status_file=config.state_file, worker_log=config.worker_log, silent_s=config.silent_s),
         status=status,
         site=config.site,
-        held=Ledger(home).held() if home is not None else None,
+        held=_held(home) if home is not None else None,
         heartbeat_age=_age(home / HEARTBEAT, now) if home is not None else None,
         log_age=_age(config.worker_log, now),
         vitals=_vitals(home / HEARTBEAT) if home is not None else None,
         shipped=shipped,
         credential_ends=credential_ends,
     )
+
+
+def _held(home: Path) -> HeldJob | None:
+    """The job that the pilot holds; its record is not ours to touch."""
+    try:
+        return Ledger(home).look()
+    except (OSError, ValueError):
+        return None
 
 
 def _age(path: Path, now: float) -> float | None:

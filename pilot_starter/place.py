@@ -43,11 +43,16 @@ def _free(home: Path) -> Path:
 
     Locks tell that better, where the file system has them.
     """
-    with contextlib.suppress(ValueError):
+    try:
         held = Ledger(home).look()
-        if held is not None and not held.owner_gone():
-            words = f"{home}: {FILE_NAME} belongs to {held.owner}, which may be running"
-            raise SetupError(words, ErrorCode.MKDIR)
+    except ValueError:
+        return home
+    except OSError as err:
+        words = f"{home}: {FILE_NAME} cannot be read: {err.strerror or err}"
+        raise SetupError(words, ErrorCode.MKDIR) from err
+    if held is not None and not held.owner_gone():
+        words = f"{home}: {FILE_NAME} belongs to {held.owner}, which may be running"
+        raise SetupError(words, ErrorCode.MKDIR)
     return home
 
 

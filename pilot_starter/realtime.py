@@ -23,6 +23,10 @@ __all__ = ["RealTimeLogger"]
 
 log = logging.getLogger(__name__)
 
+# For the thread's end, without and with its time being over.
+_JOIN_S = 2.0
+_LEAST_S = 0.2
+
 
 class RealTimeLogger:
     """A `with` block during which the worker's log is shipped from a thread of
@@ -63,9 +67,12 @@ class RealTimeLogger:
         self._redactor = redactor
         self._clock = clock
         self._shipper: LogShipper | None = None
+        self._last: Budget | None = None
         self._built = threading.Event()
         # Its death is said by the scope and is nobody else's business.
-        self._scope = Scope("starter", join_s=2.0, on_death=lambda _name, _err: self._built.set())
+        self._scope = Scope(
+            "starter", join_s=_JOIN_S, on_death=lambda _name, _err: self._built.set(), clock=clock
+        )
 
     def __enter__(self) -> "RealTimeLogger":
         if self._open_sink is not None:
@@ -75,7 +82,9 @@ class RealTimeLogger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._scope.stop()
+        # A service that hangs has had its time: the worker's end is counted.
+        seconds = _JOIN_S if self._last is None else max(_LEAST_S, self._last.left)
+        self._scope.stop(min(_JOIN_S, seconds))
 
     def counts(self) -> ShipCounts | None:
         """What became of the records so far; None if nothing is shipped."""
@@ -85,6 +94,7 @@ class RealTimeLogger:
         """Ship what is in the file now, within `budget`, and say what became
         of it.
         """
+        self._last = budget
         if self._open_sink is None:
             return
         if not self._clock.wait(self._built, budget.left):

@@ -17,6 +17,7 @@ from container.process_engine import ProcessEngine
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.files import remove_tree
+from pilot_core.base.redact import Redactor
 from pilot_core.config import StorageConfig
 from pilot_core.errors import PilotError
 from pilot_core.experiments.files import forget_secrets, log_files
@@ -75,6 +76,9 @@ class Remains:
         What runs payloads, where the job's record does not say.
     storage
         For the copytools.
+    redactor
+        What it knows is masked in the logs: the job's secrets come to it when
+        `tidy` removes them.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Remains:
         storage: StorageConfig,
         clock: Clock,
         pods: Callable[[float], Cluster],
+        redactor: Redactor,
         engine: str = "",
     ) -> None:
         self._docker_url = docker_url
@@ -91,6 +96,7 @@ class Remains:
         self._engine = engine
         self._storage = storage
         self._clock = clock
+        self._redactor = redactor
 
     def tidy(self, held: HeldJob, budget: Budget) -> None:
         """Kill and remove the job's processes and containers, then its secrets.
@@ -102,7 +108,7 @@ class Remains:
             self._clear_all(held, budget)
         if held.work:
             # The folder stays where its logs cannot be stored.
-            forget_secrets(_paths(held))
+            self._redactor.add(*forget_secrets(_paths(held)))
 
     def _clear_all(self, held: HeldJob, budget: Budget) -> None:
         self._clear(ProcessEngine(clock=self._clock), held, budget)
@@ -162,6 +168,7 @@ class Remains:
                 held.log_prefix,
                 clock=self._clock,
                 roots=(paths.work, paths.shared),
+                redactor=self._redactor,
                 cap_bytes=self._storage.cap_bytes,
             )
             told = uploader.upload(files, budget=budget)

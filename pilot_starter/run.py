@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pilot_core.base.clock import Clock, SystemClock
+from pilot_core.base.complaint import complaint_in
 from pilot_core.base.inbox import Inbox
-from pilot_core.base.procs import start_ticks
+from pilot_core.base.procs import adopt_orphans, start_ticks
 from pilot_core.base.redact import Redactor
 from pilot_core.base.scope import Scope
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.model.codes import ErrorCode, exit_code
-from pilot_starter.child import Child, ChildEnd, adopt_orphans, end_leftovers, signals_to, supervise
+from pilot_starter.child import Child, ChildEnd, end_leftovers, signals_to, supervise
 from pilot_starter.closing import Closing
 from pilot_starter.command import KILL_RESERVE_S, wrapper_argv, wrapper_environment
 from pilot_starter.config import StarterConfig
@@ -28,6 +29,7 @@ from pilot_starter.health import WorkerStatus, heartbeat_fresh, write_status
 from pilot_starter.heirs import Services
 from pilot_starter.kept import occupied
 from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
+from pilot_starter.orphans import settle
 from pilot_starter.place import last_words, leave_home, make_home
 from pilot_starter.prepare import Asked, prepare
 from pilot_starter.realtime import RealTimeLogger
@@ -43,6 +45,8 @@ _EXIT_S = 0.8
 _LAST_WORDS_S = 0.3
 # A busy machine may have taken the rest: a Spot pod has 15 s, not 12.
 _LEAST_S = 2.0
+# For a last will that is under way when the worker ends.
+_ASIDE_S = 0.2
 
 
 def run(config: StarterConfig, *, clock: Clock | None = None, echo_fd: int | None = 1) -> int:
@@ -116,6 +120,8 @@ class _Worker:
         self._redactor = redactor
         self._credentials = Credentials(config.credentials, folder=home / ".credentials", redactor=redactor)
         self._services = Services(config, self._credentials, clock)
+        # For what is none of our own worker's: it ends with us, done or not.
+        self._aside = Scope("starter", join_s=_ASIDE_S, on_death=lambda _name, _err: None)
         self._why = Why(in_pod=bool(config.pod.namespace), url=config.metadata_url, clock=clock)
         self._status = WorkerStatus(
             phase="preparing",
@@ -132,8 +138,11 @@ class _Worker:
         """All of it."""
         self._tell(phase="preparing")
         log.info("starter pid %d, queue %s, directory %s", os.getpid(), self._config.queue, self._home)
-        adopt_orphans()
-        with self._shipping() as shipping, self._watched(shipping), self._why:
+        try:
+            adopt_orphans()
+        except OSError as err:
+            log.warning("orphans cannot be adopted: %s", err.strerror)
+        with self._shipping() as shipping, self._watched(shipping), self._why, self._aside:
             closing = Closing(
                 self._config,
                 home=self._home,
@@ -188,6 +197,7 @@ class _Worker:
                 self._config, self._home, self._credentials, inbox=self._inbox, clock=self._clock
             )
             child = self._start(installed)
+            self._settle_orphans()
         except Asked as err:
             words = f"{err.signum.name} before the pilot was started"
             closing.close(None, words=words, hurry_s=KILL_RESERVE_S)
@@ -206,7 +216,7 @@ class _Worker:
         )
         end = self._keep_company(child)
         self._tell(phase="closing")
-        words = f"the pilot {end.words}"
+        words = f"the pilot {end.words}{self._complaint(end)}"
         hurry_s = None
         if end.due is not None:
             # Late already, the report still gets its second.
@@ -232,6 +242,25 @@ class _Worker:
         self._out.settle(_LAST_WORDS_S)
         log.info("pilot exit status: %d, the pilot %s", end.status, end.words)
         return end
+
+    def _complaint(self, end: ChildEnd) -> str:
+        """What it said was wrong, if it ended badly by itself."""
+        if end.asked is not None or end.status == 0:
+            return ""
+        said = complaint_in(self._out.file)
+        return f": {said}" if said else ""
+
+    def _settle_orphans(self) -> None:
+        config = self._config
+        try:
+            self._aside.spawn(
+                "orphans",
+                lambda: settle(
+                    config.tmp_dir, self._services.heirs, clock=self._clock, stop=self._aside.stopping
+                ),
+            )
+        except OSError as err:
+            log.warning("nobody looks for what dead workers owe: %s", err.strerror)
 
     def _sweep(self, child: Child) -> None:
         left = end_leftovers(child, clock=self._clock, timeout_s=1.0)

@@ -16,7 +16,6 @@ from pilot_core.config import StorageConfig
 from pilot_core.errors import SetupError
 from pilot_core.resolve import BadSetting, Value, resolve
 from pilot_starter.config import (
-    DEFAULT_SERVER,
     CredentialSources,
     PilotSource,
     PodName,
@@ -68,7 +67,8 @@ def settings(values: dict[str, Value], extra: Sequence[str], environment: Mappin
     _derive(values, environment)
     plain: dict[str, Any] = {name: value.value for name, value in values.items() if "." not in name}
     plain["extra_options"] = (*plain.get("extra_options", ()), *extra)
-    plain["server_url"] = plain.get("server_url", DEFAULT_SERVER).rstrip("/")
+    if "server_url" in plain:
+        plain["server_url"] = plain["server_url"].rstrip("/")
     plain = {
         "queue": "",
         "site": "",

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from pilot_core import loglines
 from pilot_core.base.redact import Redactor
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
 
@@ -27,8 +28,12 @@ __all__ = ["WorkerRecords"]
 # (`| INFO     | ...`), the wrapper's (`[wrapper] ...`) or any other.
 _DATED = re.compile(r"(20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})(?P<rest>\b.*)", re.DOTALL)
 _LEVEL = re.compile(r"\s*\|\s*(?P<level>[A-Z]+)\s*\|")
+# What stands before a message: the level, and with -d logger and function.
+_FIELDS = re.compile(r"\s*\|\s*[A-Z]+\s*\|(?:(?:\s[^\s|]+\s*\|){2})?\s")
 _WRAPPER = re.compile(r"\s*\[wrapper\]\s*(?P<level>FATAL|ERROR|WARNING)?")
-_FINISHED = re.compile(r"\bfinished pid=-?\d+ exit_code=-?\d+ state=(?P<state>\w+)")
+_FINISHED = re.compile(
+    r"\b" + loglines.PAYLOAD_FINISHED.replace("%d", r"-?\d+").replace("%s", r"(?P<state>\w+)")
+)
 _PANDA_ID = re.compile(r"""['"]PandaID['"]: ['"]?(\d+)""")
 _JOB_NAME = re.compile(r"""['"]jobName['"]: ['"]([^'"]*)['"]""")
 
@@ -46,13 +51,14 @@ _SEVERITY = {
 _EXPLANATIONS = (
     "add_error_codes",
     "perform_initial_payload_error_analysis",
-    "pilotErrorCodes = ",
-    "pilotErrorDiags = ",
-    "main payload execution returned non-zero exit code",
+    loglines.ERROR_CODES,
+    loglines.ERROR_DIAGS,
+    loglines.ANALYSIS,
 )
 _DUMP_LINES = 10
-# An entry may have 256 KiB; people read the beginning.
-_MOST_CHARS = 60_000
+# Of a head, and of the lines below it: an entry may have 256 KiB, a character up
+# to 4 bytes. People read the beginning.
+_MOST_CHARS = 30_000
 
 
 class _Mode(StrEnum):
@@ -131,7 +137,7 @@ class WorkerRecords:
         self._redactor = redactor
         self._position = source.offset
         self._open: _Open | None = None
-        self._story = _Story(**json.loads(source.state)) if source.state else _Story()
+        self._story = _load(source.state)
 
     def feed(self, chunk: Chunk) -> Sequence[Entry]:
         """Take lines; see `RecordMaker`."""
@@ -178,7 +184,8 @@ class WorkerRecords:
         if mode == _Mode.DROP and severity in ("ERROR", "CRITICAL"):
             mode = _Mode.KEEP
         self._story = replace(self._story, mode=mode, severity=severity, time=dated.time)
-        self._open = _Open(start, end, dated.message[:_MOST_CHARS], self._story, before)
+        head = self._redactor.text(dated.message)[:_MOST_CHARS]
+        self._open = _Open(start, end, head, self._story, before)
         if mode in (_Mode.DROP, _Mode.STDOUT):
             self._close(entries)
 
@@ -192,15 +199,18 @@ class WorkerRecords:
             if not text.strip():
                 return
             # The record was flushed, or read and delivered by an earlier life.
-            head = "payload stderr dump (continued)" if self._story.mode == _Mode.STDERR else ""
+            head = f"{loglines.STDERR_DUMP} (continued)" if self._story.mode == _Mode.STDERR else ""
             self._open = _Open(start, end, head, self._story, self._story)
-        self._open.add(text, end)
+        # Before it is cut: half a secret is not known as one.
+        self._open.add(self._redactor.text(text), end)
 
     def _learn(self, rest: str) -> None:
-        if "job definition = {" in rest:
-            panda_id, job_name = _job(rest[rest.index("job definition = {") + 17 :])
+        fields = _FIELDS.match(rest)
+        message = rest[fields.end() :] if fields else ""
+        if message.startswith(loglines.JOB_DEFINITION + "{"):
+            panda_id, job_name = _job(message.removeprefix(loglines.JOB_DEFINITION))
             self._story = replace(self._story, panda_id=panda_id, job_name=job_name, failed=False)
-        elif rest.endswith("ready for new job"):
+        elif message == loglines.READY:
             self._story = replace(self._story, panda_id="", job_name="", failed=False)
         elif found := _FINISHED.search(rest):
             self._story = replace(self._story, failed=found["state"] == "failed")
@@ -261,8 +271,19 @@ def _parse(text: str) -> _Dated | None:
     )
 
 
+def _load(state: str) -> _Story:
+    """The story a position file tells; an empty one if it tells none."""
+    try:
+        story = _Story(**json.loads(state or "{}"))
+    except (ValueError, TypeError, RecursionError):
+        return _Story()
+    kinds = {name: bool if isinstance(value, bool) else str for name, value in asdict(_Story()).items()}
+    sound = all(isinstance(value, kinds[name]) for name, value in asdict(story).items())
+    return story if sound else _Story()
+
+
 def _mode(rest: str) -> _Mode:
-    if rest.endswith("payload stderr dump"):
+    if rest.endswith(loglines.STDERR_DUMP):
         return _Mode.STDERR
     if rest.endswith("payload stdout dump"):
         return _Mode.STDOUT

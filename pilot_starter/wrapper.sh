@@ -127,13 +127,13 @@ show_environment() {
     known+='|(use_)?realtime_.*|workerlog_.*|google_.*|kubernetes_.*|k8s_.*|pod_.*|container_.*|docker_.*|nvidia_.*|cuda_.*'
     known+='|apptainer_.*|singularity_.*|slurm.*|_?condor_.*|pbs_.*|lsb_.*|osg_.*|glidein_.*|https?_proxy|no_proxy'
     # Not even there.
-    local secret='secret|token|jwt|pass|_pwd|credential|key|private|cookie|auth'
+    local secret='secret|token|jwt|pass|_pwd|cred|key|private|cookie|auth'
     while IFS= read -r name; do
         value=${!name-}
         if [[ -n $value && ! ($value == /* && -e $value) ]] \
             && ! [[ ${name,,} =~ ^($known)$ && ! ${name,,} =~ $secret ]]; then
             value="***"
-        elif [[ $value =~ -----BEGIN|[Bb]earer\ |eyJ[A-Za-z0-9_-]{8,}\.|://[^/@\ ]*:[^/@\ ]*@ ]]; then
+        elif [[ $value =~ -----BEGIN|[Bb]earer\ |eyJ[A-Za-z0-9_-]{8,}\.|://[^/@\ ]+@ ]]; then
             value="***"
         fi
         printf '%s=%s\n' "$name" "${value//$'\n'/\\n}"
@@ -244,7 +244,8 @@ unpack_pilot() {
 # What the pilot finds here it need not ask for; what is missing it fetches
 # itself, so nothing here is worth waiting for long.
 cric_files() {
-    local base=${CRIC_URL-https://datalake-cric.cern.ch}
+    local base=${CRIC_URL-${PILOT_CRIC_URL:-https://datalake-cric.cern.ch}}
+    base=${base%/}
     [[ -n $base && ! -e cric_pandaqueues.json ]] || return 0
     case " ${pilotargs[*]-} " in *" --queuedata-url"*) return 0 ;; esac
     command -v curl >/dev/null || return 0
@@ -268,6 +269,9 @@ find_python() {
     python=$(command -v -- "${PILOT_PYTHON:-python3}") \
         || fatal 1 "no interpreter ${PILOT_PYTHON:-python3} in PATH=${PATH-}"
     log "interpreter: $python, $("$python" --version 2>&1)"
+    [[ ${pilot[*]} != "-m pilot_core" ]] \
+        || "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("pilot_core") is None)' \
+        || fatal 1 "$python has no pilot: --piloturl names one to fetch, PILOT_PYTHON a Python that has one"
 }
 
 # A job whose end the server does not know, or whose logs are stored nowhere else,

@@ -36,6 +36,7 @@ LEVELS = {
     "pilot_core.watch": 45,
     "pilot_core.wrapup": 45,
     "pilot_core.finalreport": 45,
+    "pilot_core.jobthreads": 46,
     "pilot_core.config": 48,
     "pilot_core.ledger": 48,
     "pilot_core.settings": 48,

@@ -39,6 +39,31 @@ def test_the_page_and_the_code_agree() -> None:
     assert listed() == started()
 
 
+def of_jobs() -> set[str]:
+    """Names of threads that are started through `JobThreads.spawn`."""
+    return {
+        node.args[0].value
+        for path in sorted((ROOT / "pilot_core").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "threads.spawn"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
+
+
+def test_the_page_says_what_the_death_of_each_thread_of_a_job_means() -> None:
+    page = (ROOT / "docs" / "threads.md").read_text()
+    table = page.partition("| thread of a job |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([^`]+)` \| \S", table, re.MULTILINE)) == of_jobs()
+
+
+def test_a_job_starts_no_thread_but_through_those() -> None:
+    for name in ("jobrun", "finalreport", "watch", "payloadrun", "heartbeat"):
+        text = (ROOT / "pilot_core" / f"{name}.py").read_text()
+        assert text.count(".spawn(") == text.count("threads.spawn("), name
+
+
 def test_no_thread_is_started_any_other_way() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

@@ -12,15 +12,13 @@ from pathlib import Path
 
 from jobs import Payload
 
+from pilot_core.local.client import Unanswered
 from pilot_core.local.image import DockerCli, ImageProblem
+from pilot_core.local.shared import SHARED, make_shared
 
 __all__ = ["NoStack", "make_payload"]
 
 IMAGE = "rubin-example:local"
-SHARED = Path("/tmp/panda")
-"""Mounted by the runner; the Docker engine must see the same files there as we
-do.
-"""
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -59,7 +57,7 @@ def make_payload(folder: Path, *, cache: Path, engine: str, say: Say) -> Payload
     if engine != "process":
         try:
             _need_image(data, cache=cache, say=say)
-        except (ImageProblem, NoStack) as err:
+        except (ImageProblem, NoStack, Unanswered) as err:
             if engine == "docker":
                 raise NoStack(str(err)) from err
             say(f"payload   as processes: {err}")
@@ -77,6 +75,8 @@ def _need_image(data: Path, *, cache: Path, say: Say) -> None:
     say(f"payload   in containers: Docker {version}, image {IMAGE} (building it takes 1 to 2 min)")
     log = data.parent / "image.log"
     _run([str(CHECKOUT / "scripts/images/rubin.sh"), "--wheels", str(cache / "wheels")], log, INSTALL_S)
+    # The runner mounts it; the engine must see the same files there as we do.
+    make_shared(SHARED)
     for mounted in (SHARED, data):
         docker.check_mount(IMAGE, mounted)
 

@@ -5,8 +5,11 @@ from pilot_core.base.clock import Clock
 __all__ = ["Budget", "BudgetSpent"]
 
 
-class BudgetSpent(TimeoutError):
+class BudgetSpent(Exception):
     """The time allotted to a step is over.
+
+    No `TimeoutError`, which is an `OSError`: who puts up with a disk or a
+    network that fails must not take this for one.
 
     Parameters
     ----------

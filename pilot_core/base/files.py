@@ -5,14 +5,20 @@ import os
 import stat
 import tempfile
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from pilot_core.base.secretnames import SECRETS
+
 __all__ = [
     "NotRegular",
+    "OutOfBounds",
     "TooLongName",
     "UnsafeName",
     "open_regular",
+    "plain_name",
+    "real_below",
     "regular_fd",
     "remove_tree",
     "safe_join",
@@ -20,7 +26,7 @@ __all__ = [
     "write_atomic",
 ]
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HELD_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Somebody who goes on writing in a folder must not keep us at removing it.
 _MOST_LEVELS = 10_000
@@ -132,7 +138,7 @@ def remove_tree(folder: Path) -> None:
     folder is first moved up, so that no level is ever deeper than two.
     """
     with contextlib.suppress(OSError):
-        top = os.open(folder, _FOLDER)
+        top = _open_to_write(folder)
         try:
             for _ in range(_MOST_LEVELS):
                 if not _remove_two_levels(top):
@@ -171,9 +177,63 @@ def _names(fd: int) -> list[tuple[str, bool]]:
         return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
 
 
-def _open_to_write(name: str, parent: int) -> int:
-    """Open a folder and, where it is ours, make it one that can be emptied."""
-    fd = os.open(name, _FOLDER, dir_fd=parent)
-    with contextlib.suppress(OSError):
-        os.fchmod(fd, 0o700)
-    return fd
+def _open_to_write(folder: str | Path, parent: int | None = None) -> int:
+    """Open a folder and, where it is ours, make it one that can be emptied.
+
+    Its owner may have closed it to himself (`chmod 0 .`). So it is held first,
+    as in `regular_fd`: nothing that takes its name meanwhile is opened up.
+    """
+    held = os.open(folder, _HELD_FOLDER, dir_fd=parent)
+    try:
+        name = f"/proc/self/fd/{held}"
+        with contextlib.suppress(OSError):
+            os.chmod(name, 0o700)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it may be that of a file and the last part of a URL.
+
+    Raises
+    ------
+    UnsafeName
+        As from `safe_join`, and for a name that is no UTF-8 (its undecodable
+        bytes came as lone surrogates).
+    """
+    safe_join(Path(), name)
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
+        raise UnsafeName(f"file name {name!r} is no UTF-8")
+    return name
+
+
+class OutOfBounds(OSError):
+    """A file outside its folders, or the job's secrets."""
+
+
+def real_below(path: Path, roots: Iterable[Path]) -> Path:
+    """Where `path` really is, if that is a regular file below one of `roots`
+    and not the job's secrets.
+
+    A payload may leave links to anything in the folders it shares with us.
+
+    Parameters
+    ----------
+    roots
+        Where they really are (`Path.resolve`).
+
+    Raises
+    ------
+    FileNotFoundError, OutOfBounds, NotRegular, OSError
+        There is no such file, it is elsewhere, it is none, or links to it run
+        in a circle.
+    """
+    real = os.path.realpath(path, strict=True)
+    if not real.startswith(tuple(os.path.join(root, "") for root in roots)):
+        raise OutOfBounds(f"{path} leads out of the job's folders")
+    if not stat.S_ISREG(os.lstat(real).st_mode):
+        raise NotRegular(f"{path} is no regular file")
+    if os.path.basename(real) == SECRETS:
+        raise OutOfBounds(f"{path} is the job's secrets")
+    return Path(real)

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from pilot_core.base.redact import RedactingFilter, Redactor
 
-__all__ = ["FileLog", "file_log", "setup_logging"]
+__all__ = ["FileLog", "file_log", "line_formatter", "setup_logging"]
 
 # Both shapes are pilot3's: the long one with -d, as Rubin runs it.
 DEBUG_FORMAT = "%(asctime)s | %(levelname)-8s | %(name)-32s | %(funcName)-25s | %(message)s"
@@ -44,7 +44,8 @@ class _Formatter(logging.Formatter):
         return _DATED.sub("\n ", super().format(record))
 
 
-def _formatter(debug: bool) -> logging.Formatter:
+def line_formatter(*, debug: bool) -> logging.Formatter:
+    """What makes a record a line of this log."""
     formatter = _Formatter(DEBUG_FORMAT if debug else PLAIN_FORMAT)
     formatter.converter = time.gmtime
     return formatter
@@ -108,7 +109,7 @@ def setup_logging(*, debug: bool, redactor: Redactor) -> None:
         # As in `file_log`; a plain C locale would lose the whole line.
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = _StreamHandler(sys.stdout)
-    handler.setFormatter(_formatter(debug))
+    handler.setFormatter(line_formatter(debug=debug))
     handler.addFilter(RedactingFilter(redactor))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -126,7 +127,7 @@ def file_log(path: Path, *, debug: bool, redactor: Redactor) -> Iterator[FileLog
     as an escape rather than lost.
     """
     handler = FileLog(path, mode="a", encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(_formatter(debug))
+    handler.setFormatter(line_formatter(debug=debug))
     handler.addFilter(RedactingFilter(redactor))
     logging.getLogger().addHandler(handler)
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 __all__ = [
     "PROC",
     "ProcStat",
+    "adopt_orphans",
     "alive",
     "boot_id",
     "caught",
@@ -30,6 +31,7 @@ __all__ = [
     "read_stat",
     "signal_at_death_of",
     "signal_group",
+    "signal_name",
     "signal_process",
     "start_ticks",
 ]
@@ -38,6 +40,7 @@ PROC = Path("/proc")
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 # malloc.h of glibc
 _M_ARENA_MAX = -8
 
@@ -212,13 +215,34 @@ def signal_at_death_of(parent: int, signum: signal.Signals) -> bool:
     Returns
     -------
     bool
-        False, and nothing is asked for, if `parent` is not our parent (any
-        more).
+        False if it will not: `parent` is not our parent (any more), or the
+        kernel does not allow it.
     """
-    if os.getppid() == parent:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        return False
+    try:
+        _prctl(_PR_SET_PDEATHSIG, signum)
+    except OSError:
+        return False
     # It may have died before we asked.
     return os.getppid() == parent
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants that lose their own, as process 1 is.
+
+    Raises
+    ------
+    OSError
+        The kernel does not allow it.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def few_heaps(count: int = 1) -> None:
@@ -230,6 +254,17 @@ def few_heaps(count: int = 1) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, count)
+
+
+def signal_name(number: int) -> str:
+    """`SIGTERM`, `SIGRTMIN+6`; empty where it has none: the C library keeps
+    some to itself.
+    """
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        real_time = signal.SIGRTMIN < number < signal.SIGRTMAX
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if real_time else ""
 
 
 def signal_group(pgid: int, signum: signal.Signals) -> bool:

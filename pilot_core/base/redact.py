@@ -5,9 +5,10 @@ hold.
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["RedactingFilter", "Redactor", "secret_values"]
+__all__ = ["MASK", "RedactingFilter", "Redactor", "secret_values", "url_passwords"]
 
 MASK = "***"
 
@@ -43,6 +44,9 @@ _HINTS = (
     "SIG=",
 )
 
+# The password in a URL, which a proxy or an S3 endpoint may have.
+_LOGIN = re.compile(r"://[^\s/@:\"'\\]*+:([^\s/@\"'\\]++)@")
+
 # A value shorter than this is more likely a word than a secret; masking it
 # would garble every line that holds the word.
 _SHORTEST = 6
@@ -60,6 +64,14 @@ def secret_values(text: str) -> Iterator[str]:
             yield from _values(json.loads(text))
         except (ValueError, RecursionError):
             return
+
+
+def url_passwords(texts: Iterable[str]) -> Iterator[str]:
+    """The password in each text that is a URL with one:
+    `http://user:password@proxy:3128`.
+    """
+    for text in texts:
+        yield from _LOGIN.findall(text)
 
 
 def _values(document: object) -> Iterator[str]:
@@ -82,31 +94,66 @@ def _spellings(value: str) -> tuple[str, ...]:
     return value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
 
 
+def _maskable(values: Iterable[str]) -> frozenset[str]:
+    """The values and their lines in all spellings, without those too short to
+    be masked.
+    """
+    parts = {part.strip() for v in values for part in (v, *v.splitlines())}
+    return frozenset(spelt for part in parts if len(part) >= _SHORTEST for spelt in _spellings(part))
+
+
+def _longest_first(values: Iterable[str]) -> tuple[str, ...]:
+    """So that a value that contains another one goes whole."""
+    return tuple(sorted(values, key=len, reverse=True))
+
+
 class Redactor:
     """Masks known secret values and things that look like secrets.
 
     Values are added while the pilot runs (a job's `secrets`, a token read
-    from disk); adding is safe from any thread.
+    from disk). All is safe from any thread: who masks sees the values of
+    before or those of after, never fewer.
+
+    Parameters
+    ----------
+    values
+        Masked for good, whatever job is run.
+    own
+        Further ones that may change: the pilot's own credentials. Asked now
+        and at each `renew`.
     """
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
-        self._values: tuple[str, ...] = ()
-        self.add(*values)
+    def __init__(
+        self, values: Iterable[str] = (), *, own: Callable[[], Iterable[str]] = lambda: ()
+    ) -> None:
+        self._lock = threading.Lock()
+        self._own = own
+        self._lasting = _maskable((*values, *own()))
+        self._values = _longest_first(self._lasting)
 
     def add(self, *values: str) -> None:
         """Mask these values from now on; short ones are passed over."""
-        parts = {part.strip() for v in values for part in (v, *v.splitlines())}
-        fresh = {spelt for part in parts if len(part) >= _SHORTEST for spelt in _spellings(part)}
-        # Longest first, so that a value that contains another one goes whole.
-        self._values = tuple(sorted(fresh.union(self._values), key=len, reverse=True))
+        fresh = _maskable(values)
+        with self._lock:
+            self._values = _longest_first(fresh.union(self._values))
 
     def renew(self, *values: str) -> None:
-        """Mask these instead of those before, for a job of its own.
+        """Mask these instead of those added before, for a job of its own.
 
         What one user calls a secret may be a word in another one's log.
         """
-        self._values = ()
-        self.add(*values)
+        fresh, own = _maskable(values), _maskable(self._own())
+        with self._lock:
+            # What was ours stays masked: a renewed token's forerunner is valid.
+            self._lasting |= own
+            self._values = _longest_first(fresh | self._lasting)
+
+    def known_bytes(self) -> tuple[bytes, ...]:
+        """The known values as they stand in a file, the longest first.
+
+        A lone surrogate cannot be there as such, only spelt `\\udc80`.
+        """
+        return tuple(value.encode("utf-8", "backslashreplace") for value in self._values)
 
     @property
     def known(self) -> int:
@@ -169,12 +216,26 @@ class RedactingFilter(logging.Filter):
         self._redactor = redactor
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        message, fits = _message(record)
         clean = self._redactor.text(message)
-        if clean != message:
+        if clean != message or not fits:
             record.msg, record.args = clean, ()
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
             record.exc_text = self._redactor.text(record.exc_text)
         return True
+
+
+def _message(record: logging.LogRecord) -> tuple[str, bool]:
+    """The finished message, and whether the arguments fit it.
+
+    A filter that raises, raises in whoever logs: that a library's log call is
+    wrong must end no thread of ours. The arguments stay unsaid: printed by
+    `logging` itself, as it does with a wrong call, they would pass no mask.
+    """
+    try:
+        return record.getMessage(), True
+    except Exception as err:  # noqa: BLE001 - any `__str__` may raise anything
+        asked = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        return f"{asked!r} was logged with arguments that do not fit it ({type(err).__name__})", False

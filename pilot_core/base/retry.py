@@ -7,10 +7,11 @@ woken by an event and obey a budget that can be shortened from outside.
 """
 
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pilot_core.base.budget import Budget
@@ -115,7 +116,8 @@ def retry(
     policy
         Attempts and waits. One without a number of attempts makes the most of
         the budget: a wait that would outlast it is cut short, for as long as
-        there is more left than the first wait.
+        there is more left than the first wait, and a wish of the other side
+        that would outlast it is not heeded.
     again
         Judges a failure: None means final, a number means worth another try
         after at least so many seconds (0 where the server did not say).
@@ -141,8 +143,12 @@ def retry(
             failures += 1
             if asked is None or (policy.attempts and failures >= policy.attempts):
                 raise
-            wait = policy.wait_s(failures, took_s=clock.monotonic() - began, asked_s=asked)
             left = budget.left
+            if asked >= left and not policy.attempts:
+                # Nobody says after us what must be said. The server is spared
+                # as far as that goes: the waits have no upper limit any more.
+                asked, policy = 0.0, replace(policy, cap_s=math.inf)
+            wait = policy.wait_s(failures, took_s=clock.monotonic() - began, asked_s=asked)
             if wait >= left > max(asked, policy.first_s) and not policy.attempts:
                 wait = max(asked, left * random.uniform(0.5, 0.9))
             if wait >= left or stop.is_set():

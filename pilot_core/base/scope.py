@@ -1,6 +1,7 @@
 """Threads with an owner: started, told to stop, and joined by a `with` block."""
 
 import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -33,9 +34,11 @@ class Scope:
         call then (a Docker daemon that hangs, say) is abandoned, which is said
         in the log; it is a daemon thread and cannot keep the process alive.
     on_death
-        Called in the dying thread with its name and exception, so that the
-        owner hears at once and not at the end. With it, the scope does not
-        raise the exception again: whoever asked to be told has been told.
+        What the death of a thread means that was started without an `on_death`
+        of its own: called in the dying thread with its name and exception, so
+        that the owner hears at once and not at the end. With it, the scope
+        does not raise the exception again: whoever asked to be told has been
+        told.
     """
 
     def __init__(
@@ -59,26 +62,47 @@ class Scope:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.stop()
-        if kind is None and self._errors and self._on_death is None:
+        if kind is None and self._errors:
             raise self._errors[0]
 
     def spawn(
-        self, name: str, function: Callable[..., object], *args: Any, **kwargs: Any
+        self,
+        name: str,
+        function: Callable[..., object],
+        *args: Any,
+        on_death: Callable[[str, BaseException], None] | None = None,
     ) -> threading.Thread:
-        """Start `function` in a thread called `<scope>-<name>`."""
+        """Start `function` in a thread called `<scope>-<name>`.
+
+        Parameters
+        ----------
+        on_death
+            What the death of this one means; the scope's own word if None.
+
+        Raises
+        ------
+        OSError
+            EAGAIN: the system has no thread for us, as it would have no
+            process (a limit of tasks, memory).
+        """
         full = f"{self.name}-{name}"
+        mourn = on_death or self._on_death
 
         def body() -> None:
             try:
-                function(*args, **kwargs)
+                function(*args)
             except BaseException as err:
                 log.exception("thread %s died: %s: %s", full, type(err).__name__, err)
-                self._errors.append(err)
-                if self._on_death is not None:
-                    self._on_death(full, err)
+                if mourn is None:
+                    self._errors.append(err)
+                else:
+                    mourn(full, err)
 
         thread = threading.Thread(target=body, name=full, daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as err:
+            raise OSError(errno.EAGAIN, str(err), full) from err
         self._threads.append(thread)
         # Those that are over need no joining: a server starts one a
         # connection.

@@ -2,6 +2,7 @@
 ValueError with what was expected.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ __all__ = [
     "flag",
     "gigabytes",
     "kilobytes",
+    "listed",
     "names",
     "number",
     "one_of",
@@ -127,6 +129,19 @@ def names(text: str) -> tuple[str, ...]:
 def words(text: str) -> tuple[str, ...]:
     """Words separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Words separated by commas, or a JSON list of them."""
+    if not text.lstrip().startswith("["):
+        return words(text)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
+        raise ValueError("expected words separated by commas, or a JSON list of them")
+    return tuple(found)
 
 
 def path(text: str) -> Path:

@@ -6,7 +6,7 @@ In order of what they tell:
 1. for exit codes 125 and 127, docker's or the shell's own complaint;
 2. the last uncaught Python exception, `Type: message`;
 3. the last line that a logger marked ERROR, CRITICAL or FATAL;
-4. the last line that starts like an error, then the last line of all.
+4. the last line that starts like an error, then the last line of stderr.
 
 pilot3 takes the first line with CRITICAL or `Error:` anywhere in the whole
 output instead, which is often an early, harmless one, and fails a payload that
@@ -17,7 +17,7 @@ one.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["LONGEST", "TAIL_BYTES", "clean_line", "find_reason", "names_refused_fork"]
+__all__ = ["LONGEST", "TAIL_BYTES", "clean_line", "find_reason", "last_line", "names_refused_fork"]
 
 #: How much of the end of each file is looked at, bytes.
 TAIL_BYTES = 64 * 1024
@@ -80,13 +80,15 @@ def find_reason(exit_code: int, outputs: Iterable[bytes]) -> str:
         Ends of stderr and stdout, in this order. A first line that is cut in
         the middle does no harm.
     """
-    texts = [list(_lines(data)) for data in outputs]
+    given = list(outputs)
+    texts = [list(_lines(data)) for data in given]
     for finder in _finders(exit_code):
         for lines in texts:
             reason = finder(lines)
             if reason:
                 return clean_line(reason)[:LONGEST]
-    return ""
+    # The last line of stdout is as a rule no complaint.
+    return "".join(last_line(data) for data in given[:1])
 
 
 def names_refused_fork(reason: str) -> bool:
@@ -102,7 +104,7 @@ def names_refused_fork(reason: str) -> bool:
 def _finders(exit_code: int) -> tuple[Callable[[list[str]], str], ...]:
     """How to look, the most telling way first."""
     own = {125: (_last(_DOCKER),), 126: (_last(_DOCKER),), 127: (_last(_DOCKER), _last(_NOT_FOUND))}
-    return (*own.get(exit_code, ()), _exception, _severe_line, _last(_ERROR_LIKE), _last_line)
+    return (*own.get(exit_code, ()), _exception, _severe_line, _last(_ERROR_LIKE))
 
 
 def _lines(data: bytes) -> Iterator[str]:
@@ -121,8 +123,10 @@ def _last(pattern: re.Pattern[str]) -> Callable[[list[str]], str]:
     return find
 
 
-def _last_line(lines: list[str]) -> str:
-    return next((line for line in reversed(lines) if clean_line(line)), "")
+def last_line(output: bytes) -> str:
+    """The last line that says anything, at most `LONGEST` characters."""
+    cleaned = (clean_line(line) for line in reversed(list(_lines(output))))
+    return next((line for line in cleaned if line), "")[:LONGEST]
 
 
 def _exception(lines: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 import signal
 
+from pilot_core.base.procs import signal_name
+
 __all__ = ["explain_exit"]
 
 # Codes with a meaning of their own in the shell and in `docker run`
@@ -19,9 +21,6 @@ def explain_exit(code: int) -> str:
         return f"exit code {code}, {_MEANINGS[code]}"
     number = code - 128
     if 0 < number <= signal.SIGRTMAX:
-        try:
-            name = f" ({signal.Signals(number).name})"
-        except ValueError:
-            name = ""
-        return f"exit code {code}, killed by signal {number}{name}"
+        name = signal_name(number)
+        return f"exit code {code}, killed by signal {number}" + (f" ({name})" if name else "")
     return f"exit code {code}"

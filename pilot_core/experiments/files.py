@@ -2,20 +2,18 @@
 
 import logging
 import os
-import stat
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from pilot_core.base.files import safe_join
+from pilot_core.base.files import UnsafeName, open_regular, plain_name, real_below
+from pilot_core.base.redact import secret_values
+from pilot_core.base.secretnames import SECRETS
 from pilot_core.model.payload import JobPaths
 
 __all__ = ["ERROR_REPORT", "SECRETS", "forget_secrets", "log_files"]
 
 log = logging.getLogger(__name__)
-
-#: The job's user secrets in its folders, mode 0600; no log, no bundle. pilot3's
-#: name, which payload scripts open.
-SECRETS = "panda_secrets.json"
 
 #: The payload's own word on its failure: `{"error_code": int, "error_diag":
 #: str}`.
@@ -24,19 +22,41 @@ ERROR_REPORT = "payload_error_report.json"
 # The patterns of pilot3's copytools (`copytool/gs.py`), most useful first.
 _STEMS = ("pilotlog", "payload", "memory_monitor")
 
+# Far more than a server sends: `jobs.definition` refuses such jobs.
+_MOST_SECRET_BYTES = 1024 * 1024
+_MOST_SECRETS = 10_000
+
 # A payload may make any number of files called payload*.
 _MOST = 100
 
 
-def forget_secrets(paths: JobPaths) -> None:
-    """Remove the secrets once no payload reads them: folders whose logs could
-    not be stored stay on the node.
+def forget_secrets(paths: JobPaths) -> tuple[str, ...]:
+    """Remove the secrets once nobody needs them: folders whose logs could not
+    be stored stay on the node.
+
+    Returns
+    -------
+    tuple
+        The values that were there: for whoever stores the logs of a job that
+        it did not run, and has to mask them.
     """
+    values = _secrets(paths.work / SECRETS)
     for folder in (paths.work, paths.shared):
         try:
             (folder / SECRETS).unlink(missing_ok=True)
         except OSError as err:
             log.warning("the job's secrets stay in %s: %s", folder, err.strerror)
+    return values
+
+
+def _secrets(path: Path) -> tuple[str, ...]:
+    """What the file holds; the payload may have made another one of it."""
+    try:
+        with open_regular(path) as src:
+            text = src.read(_MOST_SECRET_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ()
+    return tuple(islice(secret_values(text), _MOST_SECRETS))
 
 
 def log_files(paths: JobPaths) -> Sequence[Path]:
@@ -47,7 +67,7 @@ def log_files(paths: JobPaths) -> Sequence[Path]:
     payload-log.json to the shared folder, but not out of the job's folders:
     a payload could link to a file that the pilot may read and nobody else.
     """
-    roots = tuple(os.path.realpath(folder) + os.sep for folder in (paths.work, paths.shared))
+    roots = [Path(os.path.realpath(folder)) for folder in (paths.work, paths.shared)]
     found, names = [], _names(paths.work)
     unfit = [name for name in names if not _fit(name)]
     if unfit:
@@ -56,7 +76,7 @@ def log_files(paths: JobPaths) -> Sequence[Path]:
         path = paths.work / name
         if _inside(path, roots):
             found.append(path)
-        else:
+        elif not _unwritten(path, paths.shared):
             log.warning("%s is not kept as a log: no regular file of this job", path)
     if len(found) > _MOST:
         log.warning("%d files are called like logs, the first %d are kept", len(found), _MOST)
@@ -76,9 +96,8 @@ def _fit(name: str) -> bool:
     payload that went well would fail for it.
     """
     try:
-        safe_join(Path(), name)
-        name.encode()  # bytes that are no UTF-8 come as surrogates
-    except ValueError:
+        plain_name(name)
+    except UnsafeName:
         return False
     return True
 
@@ -92,13 +111,18 @@ def _rank(name: str) -> tuple[int, bool, str]:
     return stem, not usual, name
 
 
-def _inside(path: Path, roots: tuple[str, ...]) -> bool:
-    """True for a regular file, really below one of `roots`; never for the
-    secrets.
-    """
+def _unwritten(path: Path, shared: Path) -> bool:
+    """True for the pilot's own link to a log that the payload never wrote."""
+    target = shared / path.name
     try:
-        real = os.path.realpath(path, strict=True)
-        regular = stat.S_ISREG(os.stat(real).st_mode)
-        return regular and real.startswith(roots) and os.path.basename(real) != SECRETS
+        return os.readlink(path) == str(target) and not os.path.lexists(target)
     except OSError:
         return False
+
+
+def _inside(path: Path, roots: Sequence[Path]) -> bool:
+    try:
+        real_below(path, roots)
+    except OSError:
+        return False
+    return True

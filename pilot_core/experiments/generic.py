@@ -10,8 +10,15 @@ from urllib.parse import unquote, urlsplit
 
 from pilot_core.base.files import UnsafeName, safe_join, tail_bytes
 from pilot_core.errors import PayloadError
-from pilot_core.experiments.diagnose import LONGEST, TAIL_BYTES, clean_line, find_reason, names_refused_fork
-from pilot_core.experiments.environment import BATCH_SITE, HOST_BASICS, WORKER, identity, select
+from pilot_core.experiments.diagnose import (
+    LONGEST,
+    TAIL_BYTES,
+    clean_line,
+    find_reason,
+    last_line,
+    names_refused_fork,
+)
+from pilot_core.experiments.environment import BATCH_SITE, HOST_BASICS, PANDA_CLIENT, WORKER, identity, select
 from pilot_core.experiments.exits import explain_exit
 from pilot_core.experiments.files import ERROR_REPORT, log_files
 from pilot_core.model.codes import ErrorCode
@@ -47,7 +54,7 @@ class GenericExperiment:
     #: Variables for every payload, and further ones for scripts beside the
     #: pilot.
     everywhere: tuple[str, ...] = WORKER
-    beside_pilot: tuple[str, ...] = HOST_BASICS + BATCH_SITE
+    beside_pilot: tuple[str, ...] = HOST_BASICS + BATCH_SITE + PANDA_CLIENT
 
     #: True where a transformation may use the pilot's X.509 proxy.
     hands_over_proxy = False
@@ -102,16 +109,19 @@ class GenericExperiment:
         # Where the payload runs: the shared folder, if it came as an image.
         reports = (_error_report(folder / ERROR_REPORT) for folder in (paths.work, paths.shared))
         exe_code, exe_diag = next((report for report in reports if report != (0, "")), (0, ""))
-        outputs = (tail_bytes(path, TAIL_BYTES) for path in (paths.stderr, paths.stdout))
+        outputs = [tail_bytes(path, TAIL_BYTES) for path in (paths.stderr, paths.stdout)]
         reason = exe_diag or find_reason(exit_code, outputs)
+        last = "" if reason else last_line(outputs[1])
         code = ErrorCode.PAYLOADEXECUTIONFAILURE
         if out_of_memory:
             code = ErrorCode.PAYLOADOUTOFMEMORY
-        elif names_refused_fork(reason):
+        elif names_refused_fork(reason or last):
             code = ErrorCode.RESOURCEUNAVAILABLE
         said = explain_exit(exit_code)
         if out_of_memory:
             said = f"payload ran out of memory: {said}"
+        if last:
+            said = f"{said}; last line of {paths.stdout.name}: {last}"[:LONGEST]
         return PayloadResult(
             exit_code=exit_code,
             code=code,
@@ -165,10 +175,10 @@ def _check_argument(command: str) -> None:
 
 def _join(reason: str, said: str, *, said_first: bool) -> str:
     """Most specific first, both whole if they fit, else the reason cut."""
-    room = LONGEST - len(said) - 3
-    reason = reason if len(reason) <= room else reason[: room - 3] + "..."
     if not reason:
         return said
+    room = LONGEST - len(said) - 3
+    reason = reason if len(reason) <= room else reason[: room - 3] + "..."
     return f"{said}: {reason}" if said_first else f"{reason} ({said})"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pilot_core.experiments.environment import BATCH_SITE, HOST_BASICS, LSST_SITE, WORKER
+from pilot_core.experiments.environment import BATCH_SITE, HOST_BASICS, LSST_SITE, PANDA_CLIENT, WORKER
 from pilot_core.experiments.generic import GenericExperiment
 from pilot_core.model.job import Job
 from pilot_core.model.payload import JobPaths
@@ -35,7 +35,7 @@ class RubinExperiment(GenericExperiment):
         "https://pandaserver.cern.ch",
     )
     everywhere = WORKER
-    beside_pilot = HOST_BASICS + BATCH_SITE + LSST_SITE
+    beside_pilot = HOST_BASICS + BATCH_SITE + LSST_SITE + PANDA_CLIENT
     hands_over_proxy = True
 
     def _environment(

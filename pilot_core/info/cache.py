@@ -2,8 +2,10 @@
 time.
 """
 
+import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +19,11 @@ __all__ = ["Cache"]
 log = logging.getLogger(__name__)
 
 
+# A file's name has 255 bytes at most, and one that is being written has a few
+# more than ours.
+_LONGEST = 120
+
+
 class Cache:
     """The copy of one document.
 
@@ -25,7 +32,16 @@ class Cache:
     """
 
     def __init__(self, folder: Path, word: str, name: str) -> None:
-        self.path = folder / f"cached-{word}-{quote(name, safe='')}.json"
+        file = quote(name, safe="", errors="surrogatepass")
+        if len(file) > _LONGEST:
+            file = f"{file[:_LONGEST]}-{hashlib.sha256(file.encode()).hexdigest()[:32]}"
+        self.path = folder / f"cached-{word}-{file}.json"
+
+    @property
+    def there(self) -> bool:
+        """True if there is a copy, of whatever age."""
+        # `Path.exists` raises where it is not allowed to look.
+        return os.path.exists(self.path)
 
     def store(self, settings: Mapping[str, object], source: str, now: float) -> None:
         """Keep settings; where the folder is read-only, the next look asks
@@ -33,7 +49,7 @@ class Cache:
         """
         try:
             write_atomic(self.path, json.dumps({"source": source, "time": now, "settings": settings}))
-        except OSError as err:
+        except (OSError, RecursionError) as err:
             log.warning("%s cannot be kept: %s", self.path, err)
 
     def load(self, now: float, lifetime_s: float) -> tuple[Mapping[str, object], str]:
@@ -49,7 +65,7 @@ class Cache:
             settings, source, time = data["settings"], str(data["source"]), float(data["time"])
         except FileNotFoundError as err:
             raise SetupError(f"{self.path}: not there", ErrorCode.QUEUEDATA) from err
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
             raise SetupError(f"{self.path}: unusable ({err})", ErrorCode.QUEUEDATA) from err
         # A copy from the future comes from a clock that was set since.
         if not isinstance(settings, dict) or not 0 <= now - time < lifetime_s:

@@ -92,17 +92,20 @@ class CricInformation:
         """
         places = sources(kind, name, self._config)
         cache = Cache(self._config.folder, kind.word, name)
-        urls = [s for s in places if s.path is None]
+        remote = [s for s in places if s.path is None or s.remote]
         # An operator's path stands among the URLs: it too comes after the
         # wrapper's files, but no copy of it is kept.
         for place in places:
+            if place not in remote:
+                yield functools.partial(self._read, place, kind, name)
+        if remote and cache.there:
+            yield functools.partial(cache.load, self._clock.time(), self._config.lifetime_s)
+        for place in remote:
             if place.path is not None:
                 yield functools.partial(self._read, place, kind, name)
-        if urls and cache.path.exists():
-            yield functools.partial(cache.load, self._clock.time(), self._config.lifetime_s)
-        for place in urls:
-            yield functools.partial(self._ask, place, kind, name, cache, budget)
-        if urls and cache.path.exists():
+            else:
+                yield functools.partial(self._ask, place, kind, name, cache, budget)
+        if remote and cache.there:
             yield functools.partial(cache.load, self._clock.time(), math.inf)
 
     def _read(self, place: Source, kind: Kind, name: str) -> tuple[Settings, str]:
@@ -112,8 +115,9 @@ class CricInformation:
             raw = path.read_bytes()
         except FileNotFoundError as err:
             raise SetupError(f"{path}: not there", ErrorCode.QUEUEDATA) from err
-        except OSError as err:
-            raise SetupError(f"{path}: {err.strerror}", ErrorCode.QUEUEDATA) from err
+        except (OSError, ValueError) as err:
+            # A name from a job may hold what no file's name can.
+            raise SetupError(f"{path}: {getattr(err, 'strerror', err)}", ErrorCode.QUEUEDATA) from err
         return _pick(raw, str(path), kind, name), str(path)
 
     def _ask(

@@ -29,7 +29,8 @@ def parse_json(raw: bytes, source: str) -> Settings:
     """
     try:
         data = json.loads(raw)
-    except ValueError as err:
+    # A document may be nested deeper than Python's stack.
+    except (ValueError, RecursionError) as err:
         start = raw[:40].decode("utf-8", "replace").strip()
         page = start.lower().startswith(("<!doctype", "<html"))
         what = "an HTML page" if page else f"no JSON ({err}), starts with {start!r}"
@@ -154,7 +155,10 @@ class _Reader:
 
     def wrong(self, key: str, value: object, wanted: str) -> SetupError:
         """The error for a field that means nothing."""
-        shown = json.dumps(value, default=str)[:80]
+        try:
+            shown = json.dumps(value, default=str)[:80]
+        except RecursionError:
+            shown = "something deeply nested"
         return SetupError(f"{self._what}: {key}={shown} is not {wanted}", ErrorCode.QUEUEDATANOTOK)
 
     def _get(self, key: str) -> object:

@@ -57,10 +57,15 @@ STORAGE = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One place to look: a file if `path` is set, else `url`."""
+    """One place to look: a file if `path` is set, else `url`.
+
+    A `remote` file is on a network's file system, and takes its turn among the
+    URLs.
+    """
 
     path: Path | None = None
     url: str = ""
+    remote: bool = False
 
     def __str__(self) -> str:
         return self.url or str(self.path)
@@ -69,7 +74,8 @@ class Source:
 def sources(kind: Kind, name: str, config: InfoConfig) -> tuple[Source, ...]:
     """Everywhere `name` may be described, best first."""
     given = config.queuedata_url if kind is QUEUE else config.storagedata_url
-    quoted = quote(name, safe="")
+    # JSON, from which names come, may hold half a character.
+    quoted = quote(name, safe="", errors="surrogatepass")
     # A name with a slash is no file's name.
     files = [f for f in kind.files if "{name}" not in f or "/" not in name]
     found = [Source(path=config.folder / file.format(name=name)) for file in files]
@@ -77,6 +83,10 @@ def sources(kind: Kind, name: str, config: InfoConfig) -> tuple[Source, ...]:
         found.append(_operators(given, kind, name))
     if config.server_url and kind.server_path:
         found.append(Source(url=config.server_url.rstrip("/") + kind.server_path.format(name=quoted)))
+    # pilot3 reads it after the PanDA server's data and before CRIC's, too.
+    shared = config.queues_cvmfs if kind is QUEUE else config.storages_cvmfs
+    if shared is not None:
+        found.append(Source(path=shared, remote=True))
     if config.cric_url:
         found.append(Source(url=config.cric_url.rstrip("/") + kind.cric_path.format(name=quoted)))
     return tuple(found)
@@ -87,7 +97,7 @@ def _operators(given: str, kind: Kind, name: str) -> Source:
     parts = urlsplit(given)
     if parts.scheme in ("http", "https"):
         # CRIC's own documents spell the first placeholder in two ways.
-        safe = quote(name, safe="")
+        safe = quote(name, safe="", errors="surrogatepass")
         return Source(url=given.replace(kind.placeholder, safe).replace("{computingSite}", safe))
     path = parts.path if parts.scheme == "file" else given
     return Source(path=Path(path.replace(kind.placeholder, name).replace("{computingSite}", name)))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pilot_core.base.redact import secret_values
 from pilot_core.errors import BadJob
 from pilot_core.jobs.fields import flag, items, number, pilot_secrets, plain_folder, plain_name, text
+from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile, Job, OutputFile
 
 __all__ = ["read_definition"]
@@ -75,6 +76,10 @@ def _job(raw: Mapping[str, object], panda_id: int, attempt: int) -> Job:
     transformation = text(raw, "transformation")
     if not transformation and not image:
         raise BadJob("transformation", raw.get("transformation"), "missing, and no container image either")
+    if flag(raw, "eventService", default=False):
+        # Run as an ordinary job it would be finished without an event done.
+        why = "this pilot runs no event service"
+        raise BadJob("eventService", raw["eventService"], why, code=ErrorCode.NOTIMPLEMENTED)
     if _OVERWRITE.search(parameters):
         log.warning("job %d asks to overwrite its queue's settings, which is ignored", panda_id)
     outputs, log_file = _outputs(raw)

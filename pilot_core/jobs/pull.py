@@ -30,7 +30,7 @@ class Ending(Enum):
     """Why `PullSource.next` came back without a job."""
 
     NO_JOBS = auto()
-    """The server had none, as often as asked (-v)."""
+    """The server had none, as often as asked (-v, -x)."""
     STOPPED = auto()
     """Somebody set `stop`."""
     TIME_OVER = auto()
@@ -45,8 +45,10 @@ class PullSource:
     acquire
         One request, with what this pilot can take just then.
     config
-        `requests` (-v) requests in a row without a job end it, and so do
-        `failures` (-x) failed ones. A request that works makes the failures
+        `requests` (-v) requests in a row without a job end it, or `failures`
+        (-x) of them if that is less: pilot3 counts "no jobs" as a failure, and
+        sites have set how long a slot may be idle by either. So do `failures`
+        failed ones. A request that works makes the failures
         before it forgotten: a server that was away for an hour is no reason
         to give up five hours later. Waits are spread, so that pilots do not
         come in step: after "no jobs" evenly between two bounds, after a
@@ -74,6 +76,7 @@ class PullSource:
         """
         self.ended = None
         empty = failures = 0
+        most_empty = min(self._config.requests, self._config.failures)
         while not stop.is_set():
             began = self._clock.monotonic()
             try:
@@ -92,10 +95,10 @@ class PullSource:
                 if raw is not None:
                     return read_definition(raw)
                 empty += 1
-                if empty >= self._config.requests:
+                if empty >= most_empty:
                     return self._end(Ending.NO_JOBS)
                 wait = random.uniform(*self._config.no_job_wait_s)
-                log.info("no job for us (%d of %d)", empty, self._config.requests)
+                log.info("no job for us (%d of %d)", empty, most_empty)
                 if wait >= budget.left:
                     return self._end(Ending.TIME_OVER)
             log.info("the next request follows in %.0f s", wait)

@@ -19,6 +19,7 @@ from pilot_core.local.folder import DEFAULT_FOLDER, sole_server
 from pilot_core.local.image import ImageProblem
 from pilot_core.local.run import Outcome, run_demo
 from pilot_core.local.server import LocalPanda, TlsFiles
+from pilot_core.local.shared import SHARED, shared_root
 from pilot_core.local.views import duration, table, text
 
 __all__ = ["main"]
@@ -115,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     work = client("work", lambda given: console.work(given, os.environ), "run the jobs until none is left")
     work.add_argument("--queue", default="LOCAL", help="PanDA queue [%(default)s]")
     work.add_argument("--engine", choices=("auto", "docker", "process"), default="auto", help="[%(default)s]")
+    shared = f"folder with the same path in containers [PILOT_SHARED_ROOT, else {SHARED}]"
+    work.add_argument("--shared-root", type=Path, metavar="FOLDER", help=shared)
     work.add_argument("--jobs", type=_count, default=0, help="end after so many, 0 for all [%(default)s]")
     work.add_argument(
         "--pass-environment",
@@ -141,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         "a new one in the folder for temporary files, which stays",
     )
     run.add_argument("--engine", choices=("auto", "docker", "process"), default="auto", help="[%(default)s]")
+    run.add_argument("--shared-root", type=Path, metavar="FOLDER", help=shared)
     return parser
 
 
@@ -245,6 +249,7 @@ def _run(options: argparse.Namespace) -> int:
         outcomes = run_demo(
             made,
             engine=options.engine,
+            shared=shared_root(options.shared_root, os.environ),
             environment=dict(os.environ),
             say=lambda text: print(text, flush=True),
         )
@@ -272,7 +277,7 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
                 job.queue,
                 job.status,
                 duration(job.seconds(time.time())),
-                text(job.exit_code),
+                text(job.payload_code),
                 str(outcome.records),
                 "NO" if outcome.complaint else "ok",
                 outcome.demo.title,

@@ -14,8 +14,18 @@ from pilot_core.errors import BadJob
 from pilot_core.experiments.environment import BATCH_SITE, LSST_SITE, select
 from pilot_core.local.client import Client, NoServer, Unanswered, find_url
 from pilot_core.local.folder import DATABASE, DEFAULT_FOLDER, Shelf
+from pilot_core.local.shared import check_shared, shared_root
 from pilot_core.local.submission import check, from_options, parse, unread
-from pilot_core.local.views import jobs_table, log_folder, no_logs, one_job, split_logs, tail
+from pilot_core.local.views import (
+    job_folder,
+    jobs_table,
+    live_logs,
+    log_folder,
+    no_logs,
+    one_job,
+    split_logs,
+    tail,
+)
 from pilot_core.local.worker import WorkerPlan, config_text, worker_environment
 
 __all__ = ["cancel", "folder_of", "logs", "status", "submit", "work"]
@@ -95,8 +105,10 @@ def work(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         queue=options.queue,
         engine=options.engine,
         jobs=options.jobs,
+        shared=shared_root(options.shared_root, environment),
         environment=environment,
     )
+    check_shared(plan.shared, engine=plan.engine, environment=environment)
     # As on a batch node, where the pilot sees all of these.
     passed = select(environment, (*BATCH_SITE, *LSST_SITE, *words(options.pass_environment)))
     own = {"TERM": environment.get("TERM", "dumb"), "PYTHONPATH": environment.get("PYTHONPATH", "")}
@@ -118,7 +130,12 @@ def work(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 def status(options: argparse.Namespace) -> int:
     """Print all jobs, or one of them closely."""
     source = _looking(options)
-    print("\n".join(jobs_table(source.jobs()) if options.id is None else one_job(source.job(options.id))))
+    if options.id is None:
+        lines = jobs_table(source.jobs())
+    else:
+        job = source.job(options.id)
+        lines = one_job(job, job_folder(job, folder_of(options)))
+    print("\n".join(lines))
     return 0
 
 
@@ -134,7 +151,9 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def logs(options: argparse.Namespace) -> int:
-    """Print the end of each log of a job, the last one if none is named."""
+    """Print the end of each log of a job, the last one if none is named; of
+    one that runs here, what it has written so far.
+    """
     source = _looking(options)
     panda_id = options.id or max((int(job["id"]) for job in source.jobs()), default=None)
     if panda_id is None:
@@ -142,6 +161,9 @@ def logs(options: argparse.Namespace) -> int:
     job = source.job(panda_id)
     folder = log_folder(job, folder_of(options))
     files, monitors = split_logs(folder)
+    here = job_folder(job, folder_of(options))
+    if not files and not monitors and here is not None:
+        files = live_logs(here)
     if not files and not monitors:
         raise Unanswered(no_logs(job, folder))
     for path in [*files, *monitors] if options.all else files:

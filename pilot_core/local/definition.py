@@ -78,6 +78,7 @@ _OPTIONAL = (
     "debug",
     "debug_command",
     "encJobParams",
+    "eventService",
     "loopingCheck",
     "pilotSecrets",
     "secrets",

@@ -1,10 +1,13 @@
 """PURE: the four jobs that show what the pilot does, and how each should end."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pilot_core.local.definition import make
+from pilot_core.local.shared import SHARED
 
 __all__ = ["DemoJob", "demo_jobs"]
 
@@ -48,7 +51,7 @@ class DemoJob:
         return ""
 
 
-def demo_jobs(url: str, *, image: str = "", queue: str = "LOCAL") -> Sequence[DemoJob]:
+def demo_jobs(url: str, *, image: str = "", shared: Path = SHARED, queue: str = "LOCAL") -> Sequence[DemoJob]:
     """The jobs.
 
     Parameters
@@ -59,6 +62,8 @@ def demo_jobs(url: str, *, image: str = "", queue: str = "LOCAL") -> Sequence[De
         Container image to use; empty to run everything as a plain process.
         With it, two jobs are started in the image by the pilot, and two start
         a container themselves, as Rubin's jobs do.
+    shared
+        Folder that has the same path in containers.
     """
 
     def job(name: str, arguments: str, *, own_container: bool) -> Mapping[str, object]:
@@ -66,7 +71,7 @@ def demo_jobs(url: str, *, image: str = "", queue: str = "LOCAL") -> Sequence[De
         if not image:
             return make(transformation=f"{url}/trf/demo", parameters=arguments, **common)
         if own_container:
-            runner = f"{image} demo {arguments}"
+            runner = f"{shlex.quote(str(shared))} {image} demo {arguments}"
             return make(transformation=f"{url}/trf/demo-runner", parameters=runner, **common)
         return make(image=image, parameters=f"exec demo {arguments}", **common)
 

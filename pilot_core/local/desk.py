@@ -187,7 +187,7 @@ class Desk:
             "started_s": job.started_s,
             "ended_s": job.ended_s,
             "seconds": job.seconds(self.clock.time()),
-            "exit_code": job.exit_code if ran or job.exit_code else None,
+            "exit_code": job.payload_code if ran or job.exit_code else None,
             "command": job.command,
             "error_code": code or ddm_code,
             "error": diag or ddm_diag or str(job.columns.get("jobDispatcherErrorDiag") or ""),

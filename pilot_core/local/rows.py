@@ -3,10 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pilot_core.model.codes import ErrorCode
+
 __all__ = ["ARCHIVED_STATES", "JobRow", "UpdateRow", "WorkerRow"]
 
 #: States a job never leaves.
 ARCHIVED_STATES = frozenset({"finished", "failed", "cancelled", "closed"})
+
+# What a job fails with when somebody else has ended its payload.
+_ENDED = frozenset(
+    {
+        ErrorCode.NOLOCALSPACE,
+        ErrorCode.USERDIRTOOLARGE,
+        ErrorCode.STDOUTTOOBIG,
+        ErrorCode.OUTPUTFILETOOLARGE,
+        ErrorCode.PANDAKILL,
+        ErrorCode.LOOPINGJOB,
+        ErrorCode.KILLSIGNAL,
+        ErrorCode.SIGTERM,
+        ErrorCode.SIGQUIT,
+        ErrorCode.SIGSEGV,
+        ErrorCode.SIGXCPU,
+        ErrorCode.USERKILL,
+        ErrorCode.SIGBUS,
+        ErrorCode.SIGUSR1,
+        ErrorCode.SIGINT,
+        ErrorCode.REACHEDMAXTIME,
+        ErrorCode.PREEMPTION,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +100,14 @@ class JobRow:
         """transExitCode as a number; None if no update named one."""
         value = self.columns.get("transExitCode")
         return None if value in (None, "", "NULL") else int(str(value))
+
+    @property
+    def payload_code(self) -> int | None:
+        """The same, but None for the 0 that a report has to name where somebody
+        else ended the payload.
+        """
+        ended = self.status == "cancelled" or self.pilot_error[0] in _ENDED
+        return None if ended and not self.exit_code else self.exit_code
 
     @property
     def pilot_error(self) -> tuple[int, str]:

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pilot_core.base.clock import Clock, SystemClock
+from pilot_core.base.complaint import complaint_in
+from pilot_core.local.client import Unanswered
 from pilot_core.local.demo import LOG, DemoJob, demo_jobs
 from pilot_core.local.image import DockerCli, ImageProblem
 from pilot_core.local.rows import ARCHIVED_STATES, JobRow
 from pilot_core.local.server import LocalPanda
+from pilot_core.local.shared import make_shared
 from pilot_core.local.worker import Worker, WorkerPlan
 
 __all__ = ["Outcome", "count_records", "run_demo"]
 
 SCRIPTS = Path(__file__).parent / "transformations"
-#: Rubin's runner mounts this folder under the same name everywhere.
-SHARED = Path("/tmp/panda")
 #: Seconds a job runs before it is cancelled.
 CANCEL_AFTER_S = 3.0
 #: Seconds for all jobs, and for the worker to leave after the last one.
@@ -58,7 +59,7 @@ def _panda_id(record: Mapping[str, object]) -> int:
 
 
 @contextlib.contextmanager
-def _engine(wanted: str, environment: Mapping[str, str], say: Say) -> Iterator[tuple[str, str]]:
+def _engine(wanted: str, shared: Path, environment: Mapping[str, str], say: Say) -> Iterator[tuple[str, str]]:
     """Engine and image for the jobs; says which, and why."""
     docker = DockerCli(environment)
     image = ""
@@ -70,8 +71,9 @@ def _engine(wanted: str, environment: Mapping[str, str], say: Say) -> Iterator[t
         try:
             version = docker.version()
             image = docker.import_image([SCRIPTS / "demo"])
-            docker.check_mount(image, SHARED)
-        except ImageProblem as err:
+            make_shared(shared)
+            docker.check_mount(image, shared)
+        except (ImageProblem, Unanswered) as err:
             if wanted == "docker":
                 raise
             say(f"engine    processes ({err})")
@@ -88,21 +90,27 @@ def run_demo(
     folder: Path,
     *,
     engine: str = "auto",
+    shared: Path,
     environment: Mapping[str, str],
     say: Say,
     clock: Clock | None = None,
 ) -> list[Outcome]:
     """Run the demonstration below `folder` and tell how it goes.
 
+    Parameters
+    ----------
+    shared
+        For containers, with the same path in them.
+
     Raises
     ------
-    ImageProblem
+    ImageProblem, Unanswered
         With `engine="docker"`, if Docker cannot be used.
     """
     clock = clock or SystemClock()
-    with LocalPanda(folder) as panda, _engine(engine, environment, say) as (kind, image):
+    with LocalPanda(folder) as panda, _engine(engine, shared, environment, say) as (kind, image):
         say(f"server    {panda.url}, everything below {panda.folder}")
-        jobs = demo_jobs(panda.url, image=image)
+        jobs = demo_jobs(panda.url, image=image, shared=shared)
         watched = {panda.store.submit(demo.definition): demo for demo in jobs}
         for panda_id, demo in watched.items():
             say(f"submitted {panda_id}  {demo.title}")
@@ -111,8 +119,7 @@ def run_demo(
             folder=panda.folder / "worker",
             engine=kind,
             jobs=len(watched),
-            # Only containers need the path that Rubin's runner has built in.
-            shared=SHARED if image else panda.folder / "shared",
+            shared=shared if image else panda.folder / "shared",
             environment=environment,
         )
         worker = Worker(plan)
@@ -170,6 +177,9 @@ class _Watch:
         if not self._all_ended():
             why = "the worker has gone" if self._worker.poll() is not None else "the time is over"
             self._say(f"gave up   {why}, and not every job has ended; see {self._worker.plan.output}")
+            said = complaint_in(self._worker.plan.output)
+            if said:
+                self._say(f"why       {said}")
 
     def _jobs(self) -> list[JobRow]:
         return [self._panda.store.job(panda_id) for panda_id in self._watched]
@@ -186,7 +196,7 @@ class _Watch:
                 continue
             self._states[job.panda_id] = job.status
             seconds = self._clock.monotonic() - self._begin
-            code = "" if job.exit_code is None else f", exit code {job.exit_code}"
+            code = "" if job.payload_code is None else f", exit code {job.payload_code}"
             ending = code if job.status in ARCHIVED_STATES else ""
             self._say(f"{seconds:6.1f} s  {job.panda_id}  {job.status}{ending}")
 

@@ -8,6 +8,7 @@ one who makes it, before it costs a job.
 import base64
 import difflib
 import json
+import re
 from collections.abc import Mapping
 
 from pilot_core.errors import BadJob
@@ -16,6 +17,9 @@ from pilot_core.jobs.fields import number
 from pilot_core.local.definition import KEYS, QUEUE_KEY, complete
 
 __all__ = ["check", "from_options", "parse", "unread"]
+
+# Far from all of the grammar: what no engine takes for a name.
+_IMAGE = re.compile(r"(?:docker://)?[A-Za-z0-9][\w.:/@-]*", re.ASCII)
 
 
 def parse(text: bytes) -> dict[str, object]:
@@ -65,9 +69,19 @@ def from_options(
     Raises
     ------
     ValueError
-        The shell is given nothing to do.
+        The shell is given nothing to do, or an option is not what it should
+        be.
     """
+    if image is not None and not _IMAGE.fullmatch(image):
+        raise ValueError(
+            f"--image {image!r} is no name of a container image, like registry.org/team/stack:w_2026_30"
+        )
     if transformation and "://" not in transformation:
+        if "/" in transformation:
+            why = "is a path: a pilot fetches a transformation by its URL"
+            raise ValueError(
+                f"--transformation {transformation!r} {why}; --command runs a file of this machine"
+            )
         transformation = f"{url}/trf/{transformation}"
     given = {
         QUEUE_KEY: queue,

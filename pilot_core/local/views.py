@@ -12,7 +12,9 @@ from pilot_core.model.codes import ErrorCode
 
 __all__ = [
     "duration",
+    "job_folder",
     "jobs_table",
+    "live_logs",
     "log_folder",
     "no_logs",
     "one_job",
@@ -70,8 +72,8 @@ def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
     return table(rows)
 
 
-def one_job(job: Mapping[str, Any]) -> list[str]:
-    """Everything known of a job, a line each."""
+def one_job(job: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """Everything known of a job, a line each; `folder` is where it runs."""
     shown = {
         "PandaID": job["id"],
         "name": job["name"],
@@ -85,6 +87,7 @@ def one_job(job: Mapping[str, Any]) -> list[str]:
         "CPU time": None if job["cpu_s"] is None else f"{job['cpu_s']} s",
         "memory": None if job["max_rss_kb"] is None else f"{int(job['max_rss_kb']) // 1024} MB",
         "updates": job["updates"],
+        "folder": folder,
         "log": job["log_url"],
         "stdout": job["stdout"],
     }
@@ -117,6 +120,20 @@ def log_folder(job: Mapping[str, Any], folder: Path) -> Path:
     if url.scheme == "file" and told.is_dir():
         return told
     return folder / "logs" / str(job["queue"]) / f"PandaJob_{job['id']}"
+
+
+def job_folder(job: Mapping[str, Any], folder: Path) -> Path | None:
+    """Where a job of `pilot-local work` or `run` on this machine runs, or what
+    is left of that; None if there is nothing.
+    """
+    name = f"PanDA_Pilot-{job['id']}"
+    found = [folder / "work" / name, *folder.glob(f"worker/tmp/panda_*/{name}")]
+    return next((path for path in found if path.is_dir()), None)
+
+
+def live_logs(folder: Path) -> list[Path]:
+    """What a job has written so far."""
+    return [folder / name for name in (*_FIRST, _LAST) if (folder / name).is_file()]
 
 
 def no_logs(job: Mapping[str, Any], folder: Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilot_core.base.procs import group_members, signal_group
+from pilot_core.local.shared import SHARED
 
 __all__ = ["Worker", "WorkerPlan", "config_text", "worker_environment"]
 
@@ -63,7 +64,7 @@ class WorkerPlan:
     heartbeat_s: int = 2
     jobs: int = 0
     logfiles: str = "payload-log.json"
-    shared: Path = Path("/tmp/panda")
+    shared: Path = SHARED
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

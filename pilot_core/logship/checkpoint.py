@@ -16,6 +16,8 @@ __all__ = ["Checkpoint", "Place", "fingerprint"]
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+# The year 2242.
+_LATEST_S = 1 << 33
 
 
 def fingerprint(data: bytes) -> str:
@@ -41,6 +43,15 @@ class Place:
     seen_to, seen_print
         Fingerprint of the (up to 256) bytes before `seen_to`: is it still the
         same content?
+    real
+        Where the name led to, links resolved.
+    over
+        Nothing more was to come; kept in case it gets its name back.
+
+    Raises
+    ------
+    ValueError
+        If a value is none that a file can have.
     """
 
     path: str
@@ -53,6 +64,25 @@ class Place:
     state: str = ""
     seen_to: int = 0
     seen_print: str = fingerprint(b"")
+    real: str = ""
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        words = (self.path, self.state, self.seen_print, self.real)
+        numbers = (self.device, self.inode, self.generation, self.offset, self.part, self.seen_to)
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError("text expected")
+        if not all(type(number) is int and 0 <= number < 1 << 64 for number in numbers):
+            raise ValueError("a number expected")
+        if not isinstance(self.since, (int, float)) or not 0 <= self.since < _LATEST_S:
+            raise ValueError("a time expected")
+        if not self.offset <= self.seen_to < 1 << 62 or type(self.over) is not bool:
+            raise ValueError("a position expected")
+
+    @property
+    def ident(self) -> tuple[int, int]:
+        """Device and inode."""
+        return self.device, self.inode
 
     def moved(self, mark: Mark, *, part: int, seen_to: int, seen_print: str) -> "Place":
         """The same file, further on."""
@@ -81,8 +111,10 @@ class Checkpoint:
     def load(self) -> list[Place]:
         """What an earlier life left; empty if there is nothing usable.
 
-        Starting at the beginning again shows nothing twice: the same bytes
-        have the same insert ids.
+        Without it reading starts at the beginning again. A record with a time
+        of its own has the same time and insert id then and is not seen twice,
+        if the file had never been renamed or truncated; a line without a time
+        gets that of the new start, and is.
         """
         if self._path is None:
             return []
@@ -93,7 +125,7 @@ class Checkpoint:
             return [Place(**item) for item in raw["places"]]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError, KeyError) as err:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as err:
             log.warning("position file %s cannot be used (%s): reading from the start", self._path, err)
             return []
 

@@ -55,8 +55,9 @@ class Entry(NamedTuple):
         RFC 3339 UTC with `Z`; a property of the record, the same at every
         attempt.
     insert_id
-        Identity of the bytes: job, file and offset; letters, digits, `.`, `_`
-        and `-` only. Sorts in file order.
+        Identity of the bytes: job, file and offset, and a checksum where the
+        entry's time says little (text, a document behind `###EXTRA###`);
+        letters, digits, `.`, `_` and `-` only. Sorts in file order.
     """
 
     payload: bytes

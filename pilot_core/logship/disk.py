@@ -1,6 +1,8 @@
 """What the tail and the position file want of a file system, as an argument."""
 
+import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +10,10 @@ from typing import Protocol
 
 from pilot_core.base.files import write_atomic
 
-__all__ = ["ConfinedDisk", "Disk", "FileFacts", "OsDisk"]
+__all__ = ["ConfinedDisk", "Disk", "FileFacts", "OsDisk", "folders_outside"]
+
+# A renamed file is looked for among so many names.
+_MOST_NAMES = 500
 
 
 class FileFacts(Protocol):
@@ -24,6 +29,8 @@ class FileFacts(Protocol):
     def st_size(self) -> int: ...
     @property
     def st_mtime_ns(self) -> int: ...
+    @property
+    def st_nlink(self) -> int: ...
 
 
 class Disk(Protocol):
@@ -63,6 +70,14 @@ class Disk(Protocol):
         """
         ...
 
+    def real(self, path: Path) -> Path:
+        """Where the name leads to, links resolved; also if nothing is there."""
+        ...
+
+    def entries(self, folder: Path) -> Sequence[Path]:
+        """Some hundred names in the folder and the folders in it, at most."""
+        ...
+
     def load(self, path: Path) -> str:
         """The whole of a small text file."""
         ...
@@ -91,11 +106,28 @@ class OsDisk:
             return (path,)
         return [path.parent / name for name in sorted(names) if name.startswith(path.name)]
 
+    def real(self, path: Path) -> Path:
+        return Path(os.path.realpath(path))
+
+    def entries(self, folder: Path) -> Sequence[Path]:
+        found: list[Path] = []
+        for at in (folder, *map(Path, _folders(folder))):
+            with contextlib.suppress(OSError), os.scandir(at) as names:
+                found += (Path(name.path) for name in itertools.islice(names, _MOST_NAMES - len(found)))
+        return found
+
     def load(self, path: Path) -> str:
         return path.read_text()
 
     def save(self, path: Path, text: str) -> None:
         write_atomic(path, text, mode=0o600)
+
+
+def _folders(folder: Path) -> Sequence[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as names:
+        some = itertools.islice(names, _MOST_NAMES)
+        return sorted(name.path for name in some if name.is_dir(follow_symlinks=False))
+    return ()
 
 
 class ConfinedDisk(OsDisk):
@@ -121,3 +153,11 @@ class ConfinedDisk(OsDisk):
             return fd
         os.close(fd)
         raise PermissionError(errno.EACCES, "leads out of the job's folders", str(path))
+
+
+def folders_outside(work: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders of files that are named outside of a job's own: the
+    operator's word. A folder inside may be a link that the payload has made.
+    """
+    named = (Path(os.path.normpath(path)) for path in files)
+    return [path.parent for path in named if not path.is_relative_to(work)]

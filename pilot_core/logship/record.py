@@ -11,6 +11,7 @@ passed over.
 """
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,10 @@ _EXTRA = b"###EXTRA###"
 ID_BASE = 10**13
 # For the job's own fields, bytes.
 _ROOM = 1024
+# Above a megabyte, a line of very many values or objects is text: as Python
+# objects it would take fifty times its size, and the GIL for seconds.
+_LARGE = 1 << 20
+_MOST_OPEN, _MOST_VALUES = 50_000, 500_000
 _PLAIN = re.compile(r"[^A-Za-z0-9_.]+")
 
 
@@ -99,7 +104,7 @@ class PayloadRecords:
         self._limit = entry_bytes or 1 << 62
         self._redactor = redactor
         self._now = now
-        self._stamps = Stamps(source.state, source.since, now)
+        self._stamps = Stamps(source.state, source.since)
         self._small = self._limit // GROWTH - _ROOM
         self._head = b""
         self._familiar = Familiar(redactor, self._stamps, self._small)
@@ -154,7 +159,8 @@ class PayloadRecords:
         record = self._object(stripped)
         if record is not None:
             return self._record(stripped, record, start)
-        together = jsontext.objects(stripped) if b"}" in stripped[:-1] else None
+        small = len(stripped) <= _LARGE
+        together = jsontext.objects(stripped) if small and b"}" in stripped[:-1] else None
         if together is None:
             return self._text(line, start)
         lead = len(line) - len(line.lstrip())
@@ -167,8 +173,10 @@ class PayloadRecords:
 
     @staticmethod
     def _object(raw: bytes) -> dict[str, Any] | None:
+        if raw[:1] != b"{" or (len(raw) > _LARGE and _crowded(raw)):
+            return None
         try:
-            value = jsontext.loads(raw) if raw[:1] == b"{" else None
+            value = jsontext.loads(raw)
         except ValueError:
             return None
         if not isinstance(value, dict):
@@ -183,13 +191,15 @@ class PayloadRecords:
         marker, self._held = self._held, None
         record = self._object(line.strip())
         if marker is None or record is None:
-            return [*self._text(_EXTRA, marker[0] if marker else start), *self._careful(line, start)]
+            lone = self._text(marker[1], marker[0]) if marker else ()
+            return [*lone, *self._careful(line, start)]
         wrapped = {"message": _EXTRA.decode(), "extra": jsontext.exact(line.strip())}
-        return self._record(jsontext.dumps(wrapped), wrapped, marker[0])
+        start, raw = marker[0], marker[1] + line.removesuffix(b"\n")
+        return self._record(jsontext.dumps(wrapped), wrapped, start, f"-{zlib.crc32(raw):08x}")
 
-    def _record(self, raw: bytes, record: dict[str, Any], start: int) -> list[Entry]:
+    def _record(self, raw: bytes, record: dict[str, Any], start: int, mark: str = "") -> list[Entry]:
         level, when = severity(record), self._stamps.of(record.get("asctime"))
-        uid = f"{self._prefix}{start + ID_BASE}"
+        uid = f"{self._prefix}{start + ID_BASE}{mark}"
         large = len(raw) > self._small
         clean = self._cleaned(raw, record)
         if record and clean is None and not large and OURS.isdisjoint(record):
@@ -225,10 +235,12 @@ class PayloadRecords:
         return [self._redacted(v) for v in value] if isinstance(value, list) else value
 
     def _text(self, line: bytes, start: int) -> list[Entry]:
-        text = line.removesuffix(b"\n").decode("utf-8", "backslashreplace")
+        raw = line.removesuffix(b"\n")
+        text = raw.decode("utf-8", "backslashreplace")
         level, asctime = line_level(text)
         when = self._stamps.of(asctime)
-        uid = f"{self._prefix}{start + ID_BASE}"
+        # A record's time tells it from another at the same place; this does.
+        uid = f"{self._prefix}{start + ID_BASE}-{zlib.crc32(raw):08x}"
         return self._messages(self._redactor.text(text), uid, level, when)
 
     def _messages(self, text: str, uid: str, level: str, when: str, **said: str) -> list[Entry]:
@@ -255,3 +267,7 @@ class PayloadRecords:
             at += len(piece)
         self._end = at
         return entries
+
+
+def _crowded(raw: bytes) -> bool:
+    return raw.count(b"{") + raw.count(b"[") > _MOST_OPEN or raw.count(b",") > _MOST_VALUES

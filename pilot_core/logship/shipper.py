@@ -19,8 +19,9 @@ from pilot_core.logship.checkpoint import Checkpoint, Place
 from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCounts, Sink
 from pilot_core.logship.delivery import Delivery, DeliveryPolicy
 from pilot_core.logship.disk import Disk, OsDisk
+from pilot_core.logship.load import Load
 from pilot_core.logship.tail import Tail
-from pilot_core.logship.tailed import GRAIN, Commit, TailedFile
+from pilot_core.logship.tailed import GRAIN, TailedFile
 
 __all__ = ["LogShipper", "ShipSettings"]
 
@@ -70,41 +71,6 @@ class ShipSettings:
     def read_bytes(self) -> int:
         """Bytes of one read: the grain in which positions move."""
         return min(GRAIN, self.load_bytes, self.line_bytes)
-
-
-@dataclass(slots=True)
-class _Load:
-    """Entries on their way, and which positions are reached after how many of
-    them.
-
-    Attributes
-    ----------
-    read_bytes
-        Of one read: the grain in which positions move.
-    most_bytes
-        Bytes of lines after which it is full.
-    """
-
-    read_bytes: int
-    most_bytes: float
-    entries: list[Entry] = field(default_factory=list)
-    commits: deque[tuple[int, TailedFile, Commit]] = field(default_factory=deque)
-    size: int = 0
-    busy: bool = False
-
-    def full(self) -> bool:
-        return self.size >= self.most_bytes
-
-    def take(self, file: TailedFile, maker: RecordMaker, entries: Sequence[Entry]) -> None:
-        self.entries += entries
-        self.commits.append((len(self.entries), file, file.reached(maker.mark())))
-        self.busy = True
-
-    def reach(self, settled: int) -> None:
-        """So many entries are settled: move the positions behind them."""
-        while self.commits and self.commits[0][0] <= settled:
-            _, file, commit = self.commits.popleft()
-            file.commit(commit)
 
 
 class LogShipper:
@@ -207,7 +173,12 @@ class LogShipper:
 
     def counts(self) -> ShipCounts:
         """What became of the records so far; from any thread."""
-        left = sum(file.left_bytes for tail in self._tails for file in tuple(tail.files))
+        files = [file for tail in self._tails for file in tuple(tail.files)]
+        opened = {file.ident for file in files}
+        # Where the sink hangs nobody looks, and there may be a file by now.
+        others = dict(tail.unopened() for tail in self._tails)
+        left = sum(file.left_bytes for file in files)
+        left += sum(size for ident, size in others.items() if ident not in opened)
         behind_s = self._clock.monotonic() - self._abreast_at if left else 0.0
         return dataclasses.replace(self._delivery.counts, left_bytes=left, behind_s=behind_s)
 
@@ -216,7 +187,9 @@ class LogShipper:
 
         With `ending`, lines without a newline and open records are closed.
         """
-        self._look()
+        # Nothing is on its way here.
+        added = any([tail.renew() for tail in self._tails])
+        self._look(added=added)
         began = self._clock.monotonic()
         load = self._new_load()
         done: list[tuple[Tail, TailedFile]] = []
@@ -229,9 +202,11 @@ class LogShipper:
                 if self._gather(tail, file, load, ending=ending):
                     done.append((tail, file))
                 replaced = replaced or file.replaced != was_replaced
-        if self._deliver(load):
-            for tail, file in done:
-                tail.forget(file)
+                if file.replaced:
+                    break  # what follows it comes first
+        if self._deliver(load) and any([tail.forget(file) for tail, file in done]):
+            replaced = True
+            self._save()
         if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
             self._save()
         self._behind = replaced or load.full()
@@ -239,15 +214,15 @@ class LogShipper:
             self._abreast_at = began
         return load.busy or replaced
 
-    def _new_load(self) -> _Load:
+    def _new_load(self) -> Load:
         """Where there is a share, one read that fills one request: an entry
         is larger than its line, about twice for Rubin's.
         """
         share = self._delivery.pace.share_bytes
         read = int(min(self._settings.read_bytes, share / 2))
-        return _Load(read, min(self._settings.load_bytes, share / 4))
+        return Load(read, min(self._settings.load_bytes, share / 4))
 
-    def _gather(self, tail: Tail, file: TailedFile, load: _Load, *, ending: bool) -> bool:
+    def _gather(self, tail: Tail, file: TailedFile, load: Load, *, ending: bool) -> bool:
         """Read a file's news into the load; True if nothing will ever follow."""
         if load.full():
             return False
@@ -273,7 +248,7 @@ class LogShipper:
         return over
 
     @staticmethod
-    def _close_open(file: TailedFile, load: _Load) -> None:
+    def _close_open(file: TailedFile, load: Load) -> None:
         assert file.maker is not None
         rest = file.rest()
         if rest is not None:
@@ -282,7 +257,7 @@ class LogShipper:
         if last:
             load.take(file, file.maker, last)
 
-    def _deliver(self, load: _Load) -> bool:
+    def _deliver(self, load: Load) -> bool:
         """Deliver and move the positions; False if the time was over first."""
         load.reach(0)
         settled = 0
@@ -297,16 +272,16 @@ class LogShipper:
         self._delivery.at_once()
         # What was given up stays in its file: nothing behind it may move the
         # position.
+        # Without time, too: what is there is to be counted.
+        self._look()
         while not self._gave_up and self._time_left() > 0.0 and self.ship_once(ending=True):
             pass
 
-    def _look(self) -> None:
-        for tail in self._tails:
-            tail.resume()
-        added = False
-        for tail in self._tails:
-            added = tail.look() or added
-        if added:
+    def _look(self, *, added: bool = False) -> None:
+        # All of them find their old files before one looks for new ones.
+        resumed = [tail.resume() for tail in self._tails]
+        looked = [tail.look() for tail in self._tails]
+        if added or any(resumed) or any(looked):
             self._save()
 
     def _time_left(self) -> float:
@@ -343,7 +318,7 @@ class LogShipper:
 
     def _save(self) -> None:
         self._saved_at = self._clock.monotonic()
-        self._checkpoint.save([file.place for tail in self._tails for file in tail.files])
+        self._checkpoint.save([place for tail in self._tails for place in tail.places])
 
     def _say_counts(self) -> None:
         counts = self.counts()

@@ -2,15 +2,25 @@
 stores.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["Stamps"]
+__all__ = ["RENEW_S", "Stamps"]
 
 # Older than the default retention (30 d) is accepted and not stored, more than
-# a day ahead is refused (Cloud Logging, quotas page and log_entry.proto).
+# a day ahead of its arrival is refused (Cloud Logging, quotas page and
+# log_entry.proto).
+#
+# Both bounds are counted from `since` and not from the present: what is sent
+# again must have the same time, a minute later and with the clock set back.
+# Nothing arrives before `since`, so nothing up to 23 hours after it is refused;
+# the last hour is for clocks that differ. A record of local time without a zone
+# is up to 14 hours ahead of it. So that the records of a long job stay below
+# the bound, the tail gives a file a new `since` every `RENEW_S`, at a moment
+# when all that was sent is confirmed.
 _OLDEST = timedelta(days=29)
 _NEWEST = timedelta(hours=23)
+#: Seconds after which a file gets a new `since`.
+RENEW_S = 8 * 3600.0
 
 
 class Stamps:
@@ -22,19 +32,18 @@ class Stamps:
     Parameters
     ----------
     last
-        Time of the record before the first one, RFC 3339.
+        Time of the record before the first one, RFC 3339; what is none counts
+        as empty.
     since
         When the file was seen first, epoch seconds: the time before the first
-        record where `last` is empty.
-    now
-        Wall clock, epoch seconds; bounds the future only.
+        record where `last` is empty; bounds what a record may say.
     """
 
-    def __init__(self, last: str, since: float, now: Callable[[], float]) -> None:
-        self._now = now
-        self._oldest = datetime.fromtimestamp(since, UTC) - _OLDEST
+    def __init__(self, last: str, since: float) -> None:
+        began = datetime.fromtimestamp(since, UTC)
+        self._oldest, self._newest = began - _OLDEST, began + _NEWEST
         self._second = ""
-        self.last = last or _shown(datetime.fromtimestamp(since, UTC))
+        self.last = last if _parsed(last) is not None else _shown(began)
 
     def of(self, asctime: object) -> str:
         """The time of a record whose `asctime` is this."""
@@ -51,8 +60,7 @@ class Stamps:
             self.last = asctime
             return asctime
         moment = _parsed(asctime)
-        newest = datetime.fromtimestamp(self._now(), UTC) + _NEWEST
-        if moment is not None and self._oldest <= moment <= newest:
+        if moment is not None and self._oldest <= moment <= self._newest:
             self.last = _shown(moment)
             self._second = self.last[:20]
         return self.last

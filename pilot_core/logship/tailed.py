@@ -1,6 +1,7 @@
 """One open file, read by bytes: whole lines, each once, and what is confirmed."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pilot_core.logship.checkpoint import Place, fingerprint
 from pilot_core.logship.contract import Chunk, Mark, RecordMaker, Source
-from pilot_core.logship.disk import Disk
+from pilot_core.logship.disk import Disk, FileFacts
 
 __all__ = ["BEFORE", "GRAIN", "Commit", "TailedFile"]
 
@@ -42,9 +43,13 @@ class TailedFile:
         The bytes before that place.
     line_bytes
         A longer line is handed out in pieces.
+    unclear_to
+        An earlier life may have sent so much of it without hearing a yes.
     """
 
-    def __init__(self, fd: int, place: Place, *, disk: Disk, before: bytes, line_bytes: int) -> None:
+    def __init__(
+        self, fd: int, place: Place, *, disk: Disk, before: bytes, line_bytes: int, unclear_to: int = 0
+    ) -> None:
         self.place = place
         self.maker: RecordMaker | None = None
         self.replaced = False
@@ -61,11 +66,19 @@ class TailedFile:
         self._unread = b""  # what stood behind a piece of an overlong line
         self._seen = (-1, -1)
         self._failed = False
+        self._unclear_to = unclear_to
 
     @property
     def ident(self) -> tuple[int, int]:
         """Device and inode."""
-        return self.place.device, self.place.inode
+        return self.place.ident
+
+    @property
+    def settled(self) -> bool:
+        """True if nothing was sent, in this life or before, without a yes."""
+        at = self.place.offset
+        whole = at == self._at - len(self._partial) and not self._unread and not self._part
+        return whole and at >= self._unclear_to and not self.replaced
 
     @property
     def source(self) -> Source:
@@ -208,9 +221,32 @@ class TailedFile:
     def successor(self, generation: int, now: float) -> "TailedFile":
         """The same inode from its start, after a truncation."""
         device, inode = self.ident
-        place = Place(self.place.path, device, inode, generation=generation, since=now)
+        old = self.place
+        place = Place(old.path, device, inode, generation=generation, since=now, real=old.real)
         fd = self._disk.dup(self._fd)
-        return TailedFile(fd, place, disk=self._disk, before=b"", line_bytes=self._cap)
+        file = TailedFile(fd, place, disk=self._disk, before=b"", line_bytes=self._cap)
+        file.grown_at = self.grown_at
+        return file
+
+    def renew(self, generation: int, now: float) -> None:
+        """The rest of a settled file as if it were another: its records are
+        judged by a later `since`.
+        """
+        self.place = dataclasses.replace(self.place, generation=generation, since=now)
+        self.maker = None
+
+    def facts(self) -> FileFacts | None:
+        """What is open; None where it cannot be said."""
+        with contextlib.suppress(OSError):
+            return self._disk.fstat(self._fd)
+        return None
+
+    def begins_like(self, fd: int, size: int) -> bool:
+        """Does this file begin with (the first bytes of) another one's bytes?"""
+        with contextlib.suppress(OSError):
+            head = min(BEFORE, size)
+            return self._disk.pread(self._fd, head, 0) == self._disk.pread(fd, head, 0)
+        return False
 
     def close(self) -> None:
         """Let go of the file; a second call is harmless."""

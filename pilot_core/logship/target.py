@@ -1,12 +1,16 @@
 """PURE. What `--realtime-logging-server` says, in every spelling of the field."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-__all__ = ["KINDS", "Target", "parse_target"]
+__all__ = ["KINDS", "LABEL_KEYS", "LOKI_PUSH", "Target", "at_loki", "parse_target"]
+
+#: Loki's path for records, and the option with the fields that are labels.
+LOKI_PUSH = "/loki/api/v1/push"
+LABEL_KEYS = "label_keys"
 
 # Names in use, and the sink each of them means.
 _NAMES = {
@@ -92,6 +96,26 @@ def parse_target(text: str) -> Target:
             raise ValueError(f"{text!r}: {part!r} is not name=value")
         options[name] = value
     return Target(kind, _endpoint(kind, address, text), MappingProxyType(options))
+
+
+def at_loki(target: Target, url: str, labels: Sequence[str]) -> Target:
+    """A target as LOKI_URL and LOKI_LABELKEYS have it, where it is a Loki.
+
+    pilot3 sends to LOKI_URL whatever address the option has (SLAC's is a
+    dummy); it names the whole path (util/lokirealtimelogger.py).
+
+    Raises
+    ------
+    ValueError
+        Naming `url`, if it is no address of Loki's.
+    """
+    if target.kind != "loki":
+        return target
+    options = {**target.options, **({LABEL_KEYS: ",".join(labels)} if labels else {})}
+    if url:
+        plain = url.strip().rstrip("/").removesuffix(LOKI_PUSH)
+        target = replace(target, endpoint=_endpoint("loki", plain, f"LOKI_URL={url}"))
+    return replace(target, options=MappingProxyType(options))
 
 
 def _unquoted(text: str) -> str:

@@ -16,7 +16,12 @@ __all__ = [
     "Node",
     "Reply",
     "WorkerState",
+    "pilot_id",
+    "with_log_url",
 ]
+
+#: The server cuts `pilotID` there (panda-server 1.0.3).
+PILOT_ID_CHARS = 200
 
 
 class JobState(StrEnum):
@@ -57,8 +62,8 @@ class Node:
     scheduler_id
         PANDA_JSID.
     cpu_unit
-        `s+<model> <n>-Core Processor <cache> KB`, at most 128 characters:
-        a longer one costs the whole update.
+        `s+<model> <cache> KB <n>-Core Processor HT <n>-Socket+AVX2`, at most
+        128 characters: a longer one costs the whole update.
     cpu_level
         `x86_64-v3`...
     """
@@ -98,11 +103,11 @@ class JobReport:
 
     Attributes
     ----------
-    start_s, end_s
-        Epoch seconds; None where not yet known.
+    start_s, started_s, end_s
+        Epoch seconds when the job was taken, when its payload started, and
+        when that ended, or the job without one; None where not yet known.
     pilot_id
-        `<log url>|<batch type>|<version tag>|<pilot version>`, at most 200
-        characters.
+        Of `pilot_id`, which see.
     timing
         Seconds for getjob, stage-in, payload, stage-out, initial setup, setup.
     exit_code
@@ -125,6 +130,7 @@ class JobReport:
     pilot_id: str = ""
     sub_state: str = ""
     start_s: float | None = None
+    started_s: float | None = None
     end_s: float | None = None
     cores: int = 1
     usage: Usage = field(default_factory=Usage)
@@ -178,3 +184,24 @@ class Reply:
 
     commands: tuple[Command, ...] = ()
     pilot_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def pilot_id(url: str, *about: str) -> str:
+    """`<log URL>|<batch system>|<version tag>|<version>`, within the server's
+    200 characters.
+
+    A signed URL is longer than that: it goes without its signature, for those
+    who may read anyway.
+    """
+    told = "|".join(part for part in (url, *about) if part)
+    if len(told) <= PILOT_ID_CHARS or "?" not in url:
+        return told
+    return pilot_id(url.partition("?")[0], *about)
+
+
+def with_log_url(told: str, url: str) -> str:
+    """A pilotID with another log's address in its first place, which may have
+    held none, or the word that pilot3 has for none.
+    """
+    first, *rest = told.split("|")
+    return pilot_id(url, *rest) if "://" in first or first == "unknown" else pilot_id(url, first, *rest)

@@ -34,7 +34,7 @@ class Sample:
         Sizes of the payload's output files.
     newest_mtime
         Epoch seconds of the youngest file the payload touched.
-    peak_rss_kb, peak_pss_kb
+    peak_rss_kb, peak_pss_kb, peak_vmem_kb, peak_swap_kb
         Highest memory since the start as seen by a source that looks more
         often than we do (prmon in the payload, say), kB.
     """
@@ -61,12 +61,14 @@ class Sample:
     newest_mtime: float | None = None
     peak_rss_kb: int | None = None
     peak_pss_kb: int | None = None
+    peak_vmem_kb: int | None = None
+    peak_swap_kb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """All samples of a job in one row, as heartbeats report it. Memory in kB,
-    IO in bytes.
+    IO in bytes. `samples` counts the looks that found memory or IO.
     """
 
     cpu_s: float = 0.0

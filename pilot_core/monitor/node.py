@@ -26,9 +26,6 @@ _LEVELS = (
     ("x86_64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
 )
 
-# Words of the model name that say nothing: pilot3 drops them too.
-_NOISE = re.compile(r"\((?:R|TM|tm|r)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b|@\s*[\d.]+\s*GHz")
-
 # cgroup v1 has no word for "no limit": it answers the largest page-aligned
 # number.
 _UNLIMITED = 2**60
@@ -50,6 +47,12 @@ class Cpu:
         Clock now, mean over the processors; 0 if unknown.
     level
         `x86_64-v1` to `x86_64-v4`; empty on other architectures.
+    sockets, physical_cores
+        Of the machine; 0 if unknown.
+    hyper_threads
+        True if a core is two logical processors.
+    avx2
+        True if it has these instructions.
     """
 
     model: str = ""
@@ -57,6 +60,10 @@ class Cpu:
     cache_kb: int = 0
     mhz: float = 0.0
     level: str = ""
+    sockets: int = 0
+    physical_cores: int = 0
+    hyper_threads: bool = False
+    avx2: bool = False
 
 
 def _text(path: Path) -> str:
@@ -81,13 +88,21 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
     first: dict[str, str] = {}
     for key, value in pairs:
         first.setdefault(key, value)
+    flags = frozenset(first.get("flags", "").split())
+    sockets = len({value for key, value in pairs if key == "physical id"})
+    # Of the first socket; those of a machine are alike.
+    in_socket, threads = (int(_leading_number(first.get(key, ""))) for key in ("cpu cores", "siblings"))
     clocks = [_leading_number(value) for key, value in pairs if key == "cpu MHz"]
     return Cpu(
         model=first.get("model name", ""),
         cores=max(1, sum(key == "processor" for key, _ in pairs)),
         cache_kb=int(_leading_number(first.get("cache size", ""))),
         mhz=round(sum(clocks) / len(clocks), 1) if clocks else 0.0,
-        level=_level(frozenset(first.get("flags", "").split())),
+        level=_level(flags),
+        sockets=sockets,
+        physical_cores=sockets * in_socket,
+        hyper_threads=0 < 2 * in_socket == threads,
+        avx2="avx2" in flags,
     )
 
 
@@ -106,13 +121,29 @@ def _level(flags: frozenset[str]) -> str:
 
 
 def cpu_unit(cpu: Cpu) -> str:
-    """cpuConsumptionUnit, at most 128 characters: `s+EPYC 2-Core Processor 512
-    KB`.
+    """cpuConsumptionUnit, at most 128 characters, byte for byte as pilot3 has
+    it: the monitor groups jobs by it.
+
+    `s+AMD EPYC 512 KB 2-Core Processor HT 1-Socket+AVX2`; the cores go where
+    the model's name speaks of them.
     """
-    model = " ".join(_NOISE.sub(" ", cpu.model).split()) or "unknown"
-    model = model.encode("ascii", "ignore").decode()
-    tail = f" {cpu.cores}-Core Processor" + (f" {cpu.cache_kb} KB" if cpu.cache_kb else "")
-    return f"s+{model[: _UNIT_LENGTH - len(tail) - 2]}{tail}"
+    model = cpu.model.encode("ascii", "ignore").decode().strip() or "UNKNOWN"
+    if cpu.cache_kb:
+        model += f" {cpu.cache_kb} KB"
+    cores = cpu.physical_cores or cpu.cores
+    for words, instead in (
+        (r"\d+-Core Processor", f"{cores}-Core Processor"),
+        (r"Core Processor", f"{cores}-Core Processor"),
+        (r"Processor", f"{cores}-Core Processor"),
+        (r"$", f" {cores}-Core Processor"),
+    ):
+        if re.search(words, model):
+            model = re.sub(words, instead, model, count=1)
+            break
+    model += " HT" if cpu.hyper_threads else ""
+    if cpu.sockets:
+        model += f" {cpu.sockets}-Socket" + ("s" if cpu.sockets > 1 else "")
+    return f"s+{model}{'+AVX2' if cpu.avx2 else ''}"[:_UNIT_LENGTH]
 
 
 def memory_limit_mb(root: Path = Path("/")) -> int:

@@ -33,7 +33,7 @@ _SUMMARIES = ("memory_monitor_summary.json", "prmon.json")
 _NOW = {"rss": "rss_kb", "pss": "pss_kb", "vmem": "vmem_kb", "swap": "swap_kb"}
 _COUNTS = {"nprocs": "processes", "nthreads": "threads"}
 _TOTALS = {"rchar": "rchar", "wchar": "wchar", "read_bytes": "read_bytes", "write_bytes": "write_bytes"}
-_PEAKS = {"rss": "peak_rss_kb", "pss": "peak_pss_kb"}
+_PEAKS = {name: f"peak_{field}" for name, field in _NOW.items()}
 
 #: Read at one look at most, bytes: a day of prmon at 5 s is 2 MB.
 _STEP = 1024 * 1024

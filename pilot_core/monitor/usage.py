@@ -11,8 +11,9 @@ _IO = ("rchar", "wchar", "read_bytes", "write_bytes")
 class UsageMeter:
     """Adds up the samples of one payload, in their order.
 
-    Counters never go back: a source that restarts or disappears, or a late
-    sample, takes nothing away from what was used.
+    A look at a payload that is over finds it without memory, and tells nothing
+    about that. Counters never go back: a source that restarts or disappears,
+    or a late sample, takes nothing away from what was used.
     """
 
     def __init__(self) -> None:
@@ -26,17 +27,17 @@ class UsageMeter:
 
     def add(self, sample: Sample) -> Usage:
         """Take a sample in; the usage so far."""
-        self._samples += 1
+        in_memory = bool(sample.rss_kb or sample.pss_kb)
+        self._samples += in_memory or any(getattr(sample, name) for name in _IO)
         self._running_s = max(self._running_s, sample.running_s)
         self._cpu_s = max(self._cpu_s, sample.cpu_s or 0.0)
         for name in _MEMORY:
             value = getattr(sample, f"{name}_kb")
-            if value is not None:
+            if value is not None and in_memory:
                 self._sums[name] += value
                 self._counts[name] += 1
                 self._peaks[name] = max(self._peaks[name], value)
-        self._peaks["rss"] = max(self._peaks["rss"], sample.peak_rss_kb or 0)
-        self._peaks["pss"] = max(self._peaks["pss"], sample.peak_pss_kb or 0)
+            self._peaks[name] = max(self._peaks[name], getattr(sample, f"peak_{name}_kb") or 0)
         for name in _IO:
             self._io[name] = max(self._io[name], getattr(sample, name) or 0)
         return self.usage()

@@ -13,6 +13,7 @@ NotStored             again, with the essential fields only
 NotAuthorised         raised; with a final report again: credentials are read
                       anew each time, and somebody may be renewing them
 ServerRefused         raised
+any other exception   logged with its traceback, then as ServerUnreachable
 ====================  =======================================================
 """
 
@@ -23,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy, insistence, retry
 from pilot_core.config import ServerConfig
@@ -339,8 +340,19 @@ class PandaServer:
                         raise
                     switched = True
 
+        def guarded() -> T:
+            try:
+                return attempt()
+            except (ServerError, BudgetSpent):
+                raise
+            except Exception as err:
+                # Our own mistake, or a library's at what the server sent: a
+                # heartbeat or a final report must not end with it.
+                log.exception("%s failed in an unforeseen way", what)
+                raise ServerUnreachable(f"{self._config.url}: unforeseen {type(err).__name__}") from err
+
         return retry(
-            attempt, policy=policy, again=again, clock=self._clock, budget=budget, stop=stop, what=what
+            guarded, policy=policy, again=again, clock=self._clock, budget=budget, stop=stop, what=what
         )
 
     def _understand(self, read: Callable[[Wire, Answer], T], wire: Wire, answer: Answer) -> T:

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     """left out if its size is beyond the limit: a cut number would be a wrong
     one
     """
+    AMOUNT = "int above 0"
+    """as `INT`; left out if it is rounded to 0, which would say that there is
+    none
+    """
     FLOAT = "float"
     TEXT = "text, end cut"
     TAIL = "text, beginning cut"
@@ -146,6 +150,10 @@ def _int(raw: Any, limit: int) -> int | None:
     return None if limit and abs(number) > limit else int(number)
 
 
+def _amount(raw: Any, limit: int) -> int | None:
+    return _int(raw, limit) or None
+
+
 def _float(raw: Any, limit: int) -> float | None:
     number = round(float(raw), 4)
     return None if not math.isfinite(number) or (limit and abs(number) > limit) else number
@@ -183,6 +191,7 @@ def _whole(raw: object, limit: int) -> str | None:
 
 _FIT: dict[Kind, Callable[[Any, int], Value | None]] = {
     Kind.INT: _int,
+    Kind.AMOUNT: _amount,
     Kind.FLOAT: _float,
     Kind.TEXT: _text,
     Kind.TAIL: _tail,

@@ -49,6 +49,11 @@ def _sampled(attribute: str) -> Callable[[Any], object]:
     return lambda report: take(report) if report.usage.samples else None
 
 
+def _used(attribute: str) -> Callable[[Any], object]:
+    """Take a memory figure once it was measured: only swap may be zero then."""
+    return _sampled(attribute) if attribute.endswith("swap") else _positive(attribute)
+
+
 def _when(attribute: str) -> Callable[[Any], object]:
     take = attrgetter(attribute)
 
@@ -57,6 +62,10 @@ def _when(attribute: str) -> Callable[[Any], object]:
         return None if value is None else server_time(value)
 
     return get
+
+
+def _start(report: JobReport) -> object:
+    return _when("start_s" if report.started_s is None else "started_s")(report)
 
 
 def _code(report: JobReport) -> object:
@@ -87,8 +96,7 @@ _DIGITS10 = 10**10 - 1
 
 
 def _memory(source: str, v1: str, legacy: str) -> Field:
-    get = _sampled(source)
-    return Field(source, v1, legacy, Kind.INT, _DIGITS10, "kB", When.UNDERWAY, get=get)
+    return Field(source, v1, legacy, Kind.INT, _DIGITS10, "kB", When.UNDERWAY, get=_used(source))
 
 
 def _io(source: str, v1: str, legacy: str) -> Field:
@@ -107,11 +115,14 @@ UPDATE: tuple[Field, ...] = (
     Field("pilot_id", "pilot_id", "pilotID", limit=200, essential=True),
     Field("node.batch_id", "batch_id", "batchID", limit=80),
     Field("sub_state", "job_sub_status", "jobSubStatus", limit=80, essential=True),
-    Field("start_s", "start_time", "startTime", unit="UTC", get=_when("start_s")),
+    # From here on the server counts walltime, CPU efficiency and IO rates: not
+    # while an image is pulled. Without a payload only the job's own time is
+    # left. pilot3 counts from when the job was taken.
+    Field("started_s, else start_s", "start_time", "startTime", unit="UTC", when=When.UNDERWAY, get=_start),
     Field("end_s", "end_time", "endTime", unit="UTC", when=When.FINAL, get=_when("end_s")),
     Field("cores", "core_count", "coreCount", Kind.INT, _INT4, "cores", get=_positive("cores")),
     # A whole number in v1, where the server refuses a float.
-    Field("usage.cores", "mean_core_count", "meanCoreCount", Kind.INT, _INT4, "cores",
+    Field("usage.cores", "mean_core_count", "meanCoreCount", Kind.AMOUNT, _INT4, "cores",
           When.UNDERWAY, get=_positive("usage.cores"), legacy_kind=Kind.FLOAT),
     Field("usage.cpu_s", "cpu_consumption_time", "cpuConsumptionTime", Kind.INT, 10**9, "s",
           When.UNDERWAY, get=_positive("usage.cpu_s")),

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from pilot_core import __version__
 from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
+from pilot_core.base.download import content_length
 from pilot_core.base.httptime import retry_after
 from pilot_core.config import ServerConfig
 from pilot_core.errors import NotAuthorised, ServerRefused, ServerUnreachable, SetupError
@@ -146,7 +147,15 @@ class Http:
                         _read(response),
                         retry_after(response.headers),
                     )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as err:
+        # The libraries' parsers say ValueError to much of what a server may
+        # send.
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,
+            BudgetSpent,
+        ) as err:
             line.session.close()
             _part(err, handled)
             failure = self._failure(err, request)
@@ -284,9 +293,9 @@ def _read(response: "requests.Response") -> bytes:
         if size > LONGEST_ANSWER:
             raise OSError(f"answer longer than {LONGEST_ANSWER} bytes")
         chunks.append(chunk)
-    promised = response.headers.get("Content-Length", "")
+    promised = content_length(response.headers)
     # urllib3 1.x, which many images still hold, does not mind a short answer.
-    if promised.isdecimal() and "Content-Encoding" not in response.headers and size < int(promised):
+    if promised is not None and "Content-Encoding" not in response.headers and size < promised:
         raise OSError(f"answer broke off after {size} of {promised} bytes")
     return b"".join(chunks)
 
@@ -322,7 +331,7 @@ def _reason(err: BaseException) -> str:
 
 
 def _words(root: BaseException) -> str:
-    if isinstance(root, TimeoutError):
+    if isinstance(root, TimeoutError | BudgetSpent):
         return "timed out"
     if isinstance(root, OSError) and root.strerror:
         return root.strerror

@@ -102,6 +102,17 @@ class _TimedPool(HTTPConnectionPool):
     ConnectionCls = _TimedConnection
 
 
+class _Session(requests.Session):
+    """Takes a redirect for an answer like any other.
+
+    The library, told not to follow it, would still read its whole body and
+    take its address apart.
+    """
+
+    def get_redirect_target(self, _resp: requests.Response) -> None:
+        return None
+
+
 class _Adapter(HTTPAdapter):
     """Verifies every server with our own TLS context, and nothing but that
     one.
@@ -146,7 +157,7 @@ def new_session(context: ssl.SSLContext, url: str) -> requests.Session:
     if version("urllib3").startswith("1.") and _is_address(url):
         # It hides an address from the TLS layer and compares the names itself.
         context.check_hostname = False
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.proxies = dict(requests.utils.get_environ_proxies(url))
     adapter = _Adapter(context)

@@ -1,4 +1,6 @@
-"""`log.tgz`: the job directory in one streaming pass, without its secrets."""
+"""`log.tgz`: the job directory in one streaming pass, without its secrets: no
+file that is called like one, and none of those that are known.
+"""
 
 import errno
 import fnmatch
@@ -8,31 +10,22 @@ import logging
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.redact import Redactor
+from pilot_core.base.secretnames import SECRET_FILES, secret_file
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.clean import MaskedReader, holds, masked
 from pilot_core.storage.sink import FileSink
-from pilot_core.storage.source import FileSource, SourceChanged, resolve_below
+from pilot_core.storage.source import FileSource, SourceChanged, resolve_below, secret_link
 
-__all__ = ["SECRET_NAMES", "Bundle", "make_bundle"]
+__all__ = ["Bundle", "make_bundle"]
 
 log = logging.getLogger(__name__)
-
-# Names that never go into a bundle. `panda_secrets.json` is what pilot3 calls
-# the user's secrets, `x509up_u<uid>` what grid tools call a proxy.
-SECRET_NAMES = (
-    "*secret*",
-    "x509*",
-    "*proxy*",
-    "*.pem",
-    "*.key",
-    "*.token",
-    "*credential*",
-)
 
 # Level 1: a third of the time of level 6, a tenth more bytes on logs.
 _LEVEL = 1
@@ -66,10 +59,11 @@ def make_bundle(
     *,
     top: str,
     budget: Budget,
+    redactor: Redactor,
     roots: Sequence[Path] = (),
     cap_bytes: int = 64 * 1024 * 1024,
     most_files: int = 10_000,
-    secret_names: Sequence[str] = SECRET_NAMES,
+    secret_names: Sequence[str] = SECRET_FILES,
 ) -> Bundle:
     """Pack `folder` into the gzipped tar file `target`, below the name `top`.
 
@@ -78,6 +72,9 @@ def make_bundle(
 
     Parameters
     ----------
+    redactor
+        What it knows is masked in what is packed, whatever file it is in. The
+        files themselves stay as they are.
     roots
         Further folders of the job: a link to a regular file there is packed as
         that file. Every other link out of `folder` is left out.
@@ -88,7 +85,8 @@ def make_bundle(
         Files and folders looked at: each costs some 0.2 ms, and memory here
         and at whoever unpacks it. A payload may leave a million.
     secret_names
-        Patterns of names, in any case, to leave out with all below them.
+        Patterns of names, in any case, to leave out with all below them; for
+        a link, also of what it leads to.
 
     Raises
     ------
@@ -96,7 +94,15 @@ def make_bundle(
         LOGCREATIONTIMEOUT, NOLOCALSPACE or LOGFILECREATIONFAILURE; no `target`
         is left behind then.
     """
-    packer = _Packer(folder, top=top, budget=budget, roots=(folder, *roots), cap_bytes=cap_bytes)
+    packer = _Packer(
+        folder,
+        top=top,
+        budget=budget,
+        roots=(folder, *roots),
+        cap_bytes=cap_bytes,
+        redactor=redactor,
+        secret_names=secret_names,
+    )
     try:
         with FileSink(target, budget=budget) as sink:
             # No name and no time in the gzip header: both would change the
@@ -125,7 +131,15 @@ class _Packer:
     """Adds files to a tar stream while there is room."""
 
     def __init__(
-        self, folder: Path, *, top: str, budget: Budget, roots: tuple[Path, ...], cap_bytes: int
+        self,
+        folder: Path,
+        *,
+        top: str,
+        budget: Budget,
+        roots: tuple[Path, ...],
+        cap_bytes: int,
+        redactor: Redactor,
+        secret_names: Sequence[str],
     ) -> None:
         self.members: list[str] = []
         self.left_out: list[tuple[str, str]] = []
@@ -134,6 +148,9 @@ class _Packer:
         self._budget = budget
         self._roots = roots
         self._room = cap_bytes
+        self._redactor = redactor
+        self._values = redactor.known_bytes()
+        self._secret_names = secret_names
 
     def pack(self, tar: tarfile.TarFile, paths: Iterator[Path]) -> None:
         """Add each file, then the list of what is missing."""
@@ -142,7 +159,7 @@ class _Packer:
             self._add(tar, path)
         if self.left_out:
             text = "".join(f"{name}: {why}\n" for name, why in self.left_out)
-            raw = text.encode("utf-8", "backslashreplace")
+            raw = self._redactor.text(text).encode("utf-8", "backslashreplace")
             info = tarfile.TarInfo(f"{self._top}/{_LIST}")
             info.size = len(raw)
             tar.addfile(info, io.BytesIO(raw))
@@ -151,19 +168,38 @@ class _Packer:
         name = _shown(path, self._folder)
         try:
             real = resolve_below(path, self._roots)
+            linked = secret_link(path, real, self._roots, self._secret_names)
+            if linked or self._redactor.text(name) != name:
+                self.left_out.append((name, "may hold a secret"))
+                return
             with FileSource(real, budget=self._budget) as src:
                 if src.size > self._room:
                     self.left_out.append((name, f"{src.size} bytes, no room"))
                     return
                 found = real.stat()
                 info = tarfile.TarInfo(f"{self._top}/{path.relative_to(self._folder).as_posix()}")
-                info.size, info.mtime, info.mode = src.size, int(found.st_mtime), stat.S_IMODE(found.st_mode)
-                tar.addfile(info, _Padded(src))
+                info.mtime, info.mode = int(found.st_mtime), stat.S_IMODE(found.st_mode)
+                info.size, read = self._clean(src)
+                tar.addfile(info, _Padded(read, info.size, name))
         except StorageError as err:
             self.left_out.append((name, err.diag))
             return
-        self._room -= src.size
+        self._room -= info.size
         self.members.append(name)
+
+    def _clean(self, src: FileSource) -> tuple[int, Callable[[int], bytes]]:
+        """Size of a file without the known secrets, and what reads it so.
+
+        A tar header tells the size before the content comes: a file that
+        holds a secret is read three times, one that holds none twice, the
+        second time from the kernel's memory.
+        """
+        if not holds(src, self._values):
+            src.seek(0)
+            return src.size, src.read
+        src.seek(0)
+        size = sum(map(len, masked(src, self._values)))
+        return size, MaskedReader(src, self._values).read
 
 
 class _Padded:
@@ -171,18 +207,17 @@ class _Padded:
     may.
     """
 
-    def __init__(self, src: FileSource) -> None:
-        self._src = src
-        self._left = src.size
+    def __init__(self, read: Callable[[int], bytes], size: int, name: str) -> None:
+        self._read = read
+        self._left = size
+        self._name = name
 
     def read(self, count: int = -1) -> bytes:
         count = self._left if count < 0 else min(count, self._left)
         try:
-            data = self._src.read(count)
+            data = self._read(count)
         except (SourceChanged, OSError) as err:
-            if isinstance(err, BudgetSpent):
-                raise
-            log.warning("%s: the rest is filled with zeros: %s", self._src.path.name, err)
+            log.warning("%s: the rest is filled with zeros: %s", self._name, err)
             data = b""
         self._left -= count
         return data + bytes(count - len(data))
@@ -235,8 +270,7 @@ def _entries(folder: Path, most: int) -> list[tuple[Path, bool]]:
 
 def _secret(path: Path, folder: Path, names: Sequence[str], left_out: list[tuple[str, str]]) -> bool:
     """True, and noted, for a name that may hold a secret."""
-    lower = path.name.lower()
-    if not any(fnmatch.fnmatchcase(lower, pattern) for pattern in names):
+    if not secret_file(path.name, names):
         return False
     left_out.append((_shown(path, folder), "may hold a secret"))
     return True

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pilot_core.base.files import TooLongName, UnsafeName, plain_name
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import InputFile, OutputFile
@@ -249,7 +250,7 @@ def _folder(dataset: str, panda_id: int, *, own_folder: bool) -> str:
     """Folder of a dataset with the job's id filled in; no slash at either end."""
     given = "" if dataset.upper() == "NULL" else dataset
     if given.startswith("/"):
-        raise _bad_name(given, "is absolute")
+        raise StorageError(f"dataset name {given[:80]!r} is absolute", ErrorCode.BADOUTPUTFILENAME)
     parts = [p for p in given.replace(ID_MARK, str(panda_id)).split("/") if p]
     for part in parts:
         _check_name(part)
@@ -260,19 +261,12 @@ def _folder(dataset: str, panda_id: int, *, own_folder: bool) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is no single component of a path."""
-    if name in ("", ".", ".."):
-        raise _bad_name(name, "is no name")
-    if "/" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise _bad_name(name, "holds a slash or a control character")
-    # A lone surrogate (undecodable bytes) cannot be part of a URL.
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
-        raise _bad_name(name, "is no UTF-8")
-    if len(name.encode()) > 255:
-        raise StorageError(f"file name {name[:60]!r}... is longer than 255 bytes", ErrorCode.LFNTOOLONG)
-
-
-def _bad_name(name: str, why: str) -> StorageError:
-    return StorageError(f"file or dataset name {name[:80]!r} {why}", ErrorCode.BADOUTPUTFILENAME)
+    try:
+        plain_name(name)
+    except TooLongName as err:
+        raise StorageError(str(err), ErrorCode.LFNTOOLONG) from err
+    except UnsafeName as err:
+        raise StorageError(str(err), ErrorCode.BADOUTPUTFILENAME) from err
 
 
 def _either(activities: Sequence[str]) -> str:

@@ -88,8 +88,6 @@ def _again(err: Exception) -> float | None:
         if err.code not in _AGAIN:
             return None
         return retry_after(getattr(err.response, "headers", {})) or 0.0
-    if isinstance(err, BudgetSpent):
-        return None
     if isinstance(err, GoogleAuthError) and _passing(err):
         return 0.0
     kinds = (

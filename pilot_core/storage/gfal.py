@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.attempt import Insistent, TransferFailed, direction
@@ -75,7 +75,7 @@ class GfalTool(Insistent):
                 _verify(run, temporary, size, sums)
                 run("gfal-rename", temporary, target)
             except BaseException:
-                with contextlib.suppress(StorageError, TimeoutError):
+                with contextlib.suppress(StorageError, BudgetSpent):
                     run("gfal-rm", temporary)
                 raise
             return Stored(target, "", size, sums)

@@ -1,6 +1,7 @@
 """HTTP sessions that obey the budget of the transfer they serve."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import requests
@@ -42,7 +43,9 @@ class BudgetAdapter(HTTPAdapter):
         """Larger pieces than urllib3's 16 KiB: half the CPU time of a large
         file.
         """
-        super().init_poolmanager(connections, maxsize, block, blocksize=_PIECE, **options)
+        # urllib3 1.x knows no other.
+        size = {} if version("urllib3").startswith("1.") else {"blocksize": _PIECE}
+        super().init_poolmanager(connections, maxsize, block, **size, **options)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         each = min(self._stall_s, self._left() / 3)
@@ -50,6 +53,10 @@ class BudgetAdapter(HTTPAdapter):
         answer = super().send(request, *args, **kwargs)
         if answer.status_code in _REFUSED:
             self._refused(answer.headers.get("Date", ""))
+        if answer.is_redirect:
+            # The library would read all of its body, however long, before it
+            # goes on.
+            answer.close()
         return answer
 
 

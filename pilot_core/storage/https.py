@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
@@ -85,7 +85,7 @@ class HttpsTool(Insistent):
     ) -> Stored:
         """See `CopyTool.put`. Missing folders are made."""
         place = split(target)
-        ask = self._asker(f"upload of {source.name} to {target}", put=True)
+        ask = self._asker(f"upload of {source.name} to {target}", budget, put=True)
         headers = {"Content-Type": content_type or "application/octet-stream"}
 
         def once() -> Stored:
@@ -96,7 +96,7 @@ class HttpsTool(Insistent):
                     self._verify(ask, src, temporary, budget)
                     move(ask, temporary, place)
                 except BaseException:
-                    with contextlib.suppress(StorageError, TimeoutError):
+                    with contextlib.suppress(StorageError, BudgetSpent):
                         ask("DELETE", temporary, allowed=range(600))
                     raise
                 return Stored(target, self.public_url(target), src.size, src.sums.adler32)
@@ -106,11 +106,11 @@ class HttpsTool(Insistent):
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:
         """See `CopyTool.get`."""
         place = split(source)
-        ask = self._asker(f"download of {source}", put=False)
+        ask = self._asker(f"download of {source}", budget, put=False)
 
         def once() -> Stored:
             with self._within(budget), self._open(ask, place) as answer:
-                size = int(answer.headers.get("Content-Length", -1))
+                size = ask.size(answer)
                 with FileSink(target, budget=budget, total=max(size, 0), progress=progress) as sink:
                     for data in pieces(ask, answer):
                         sink.write(data)
@@ -143,7 +143,7 @@ class HttpsTool(Insistent):
         none.
         """
         answer = ask("HEAD", place, headers={"Want-Digest": "adler32"})
-        size = int(answer.headers.get("Content-Length", -1))
+        size = ask.size(answer)
         if digest(answer.headers):
             compare(ask, answer.headers, src.sums, size)
             return
@@ -165,13 +165,13 @@ class HttpsTool(Insistent):
         with contextlib.closing(ask("GET", place, headers=headers, stream=True)) as answer:
             yield answer
 
-    def _asker(self, what: str, *, put: bool) -> Asker:
+    def _asker(self, what: str, budget: Budget, *, put: bool) -> Asker:
         with self._lock:
             if self._session is None:
                 self._session = self._connect()
             # With each request: REQUESTS_CA_BUNDLE would beat the session's
             # own.
-            return Asker(self._session, str(self._ca) if self._ca else True, what, put, self._clock)
+            return Asker(self._session, str(self._ca) if self._ca else True, what, put, budget)
 
     def _connect(self) -> "requests.Session":
         try:

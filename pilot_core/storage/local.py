@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.retry import RetryPolicy
 from pilot_core.errors import StorageError
@@ -109,8 +109,6 @@ def _told(what: str, *, put: bool) -> Iterator[None]:
     """What the file system says as a `TransferFailed`."""
     try:
         yield
-    except BudgetSpent:
-        raise
     except OSError as err:
         kind = "full" if err.errno in FULL else "failed"
         raise TransferFailed(

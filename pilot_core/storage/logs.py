@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
+from pilot_core.base.redact import Redactor
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.clean import cleaned
 from pilot_core.storage.contract import CopyTool, Stored, encodes
 from pilot_core.storage.destination import file_url
 from pilot_core.storage.excerpt import write_excerpt
 from pilot_core.storage.pack import write_gzip
 from pilot_core.storage.parallel import each
-from pilot_core.storage.source import resolve_below
+from pilot_core.storage.source import resolve_below, secret_link
 
 __all__ = ["LogUpload", "LogUploader", "content_type"]
 
@@ -78,6 +80,9 @@ class LogUploader:
         must
         be a regular file below one of them: the payload could write there and
         may have left links to anything.
+    redactor
+        What it knows is masked in what is stored: a payload prints what it
+        likes. A file that cannot be masked, or not in time, is not stored.
     workers
         Files at a time.
     cap_bytes
@@ -97,6 +102,7 @@ class LogUploader:
         *,
         clock: Clock,
         roots: Sequence[Path],
+        redactor: Redactor,
         workers: int = 4,
         cap_bytes: int = 0,
         gzip_bytes: int = 0,
@@ -107,6 +113,7 @@ class LogUploader:
         self._prefix = prefix
         self._clock = clock
         self._roots = tuple(roots)
+        self._redactor = redactor
         self._workers = workers
         self._cap_bytes = cap_bytes
         self._gzip_bytes = gzip_bytes
@@ -153,19 +160,40 @@ class LogUploader:
         return told
 
     def _put(self, path: Path, *, budget: Budget) -> Stored:
-        """Store one file: whole or as an excerpt, as it is or packed."""
-        real = resolve_below(path, self._roots)
+        """Store one file without secrets: whole or as an excerpt, as it is or
+        packed.
+        """
+        real, values = self._fit(path), self._redactor.known_bytes()
         target = file_url(self._prefix, path.name)
         started = self._clock.monotonic()
         with contextlib.ExitStack() as stack:
             if 0 < self._cap_bytes < real.stat().st_size:
                 keep = min(self._cap_bytes, _EXCERPT_BYTES)
-                real = write_excerpt(real, _folder(stack) / path.name, keep, budget=budget)
+                real = write_excerpt(real, _folder(stack) / path.name, keep, budget=budget, values=values)
+            # In the job's folder: gone with it if the pilot dies meanwhile.
+            real = stack.enter_context(cleaned(real, self._roots[0], values, budget=budget))
             stored = self._put_packed(real, target, stack, budget) or self._tool.put(
                 real, target, budget=budget, content_type=content_type(path.name)
             )
         log.info("stored %s: %d bytes in %.1f s", target, stored.size, self._clock.monotonic() - started)
         return stored
+
+    def _fit(self, path: Path) -> Path:
+        """Where the file really is.
+
+        Raises
+        ------
+        StorageError
+            It is none of the job's, or the secret is in its name.
+        """
+        if self._redactor.text(path.name) != path.name:
+            raise StorageError(f"{path}: a secret is in its name", ErrorCode.FILEHANDLINGFAILURE)
+        real = resolve_below(path, self._roots)
+        if secret_link(path, real, self._roots):
+            raise StorageError(
+                f"{path} leads to {real.name}, which may hold a secret", ErrorCode.FILEHANDLINGFAILURE
+            )
+        return real
 
     def _put_packed(
         self, path: Path, target: str, stack: contextlib.ExitStack, budget: Budget
@@ -177,8 +205,6 @@ class LogUploader:
             return None
         try:
             packed = write_gzip(path, _folder(stack) / path.name, budget=budget)
-        except BudgetSpent:
-            raise
         except OSError as err:
             # A disk without room for it is the day on which logs matter.
             log.warning("%s is stored as it is: it cannot be packed: %s", path.name, err)

@@ -3,19 +3,19 @@ others.
 """
 
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from pilot_core.base.budget import Budget
-from pilot_core.base.files import NotRegular, regular_fd
+from pilot_core.base.files import NotRegular, OutOfBounds, real_below, regular_fd
+from pilot_core.base.secretnames import SECRET_FILES, secret_file
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.checksum import BLOCK, Checksums
 from pilot_core.storage.contract import Progress
 
-__all__ = ["FileSource", "SourceChanged", "resolve_below", "summed"]
+__all__ = ["FileSource", "SourceChanged", "resolve_below", "secret_link", "summed"]
 
 
 class SourceChanged(StorageError):
@@ -179,17 +179,25 @@ def resolve_below(path: Path, roots: tuple[Path, ...]) -> Path:
     ------
     StorageError
         MISSINGOUTPUTFILE if nothing is there, FILEHANDLINGFAILURE if it leads
-        out of `roots` or is no regular file.
+        out of `roots`, is no regular file, or the job's secrets.
     """
     try:
-        real = path.resolve(strict=True)
-        regular = stat.S_ISREG(real.lstat().st_mode)
+        return real_below(path, [root.resolve() for root in roots])
     except FileNotFoundError as err:
         raise StorageError(f"{path} does not exist", ErrorCode.MISSINGOUTPUTFILE) from err
-    except (OSError, RuntimeError) as err:  # a loop of links is a RuntimeError up to Python 3.12
+    except (NotRegular, OutOfBounds) as err:
+        raise StorageError(str(err), ErrorCode.FILEHANDLINGFAILURE) from err
+    except (OSError, RuntimeError) as err:  # a root that is a loop of links: RuntimeError up to Python 3.12
         raise StorageError(f"{path}: {err}", ErrorCode.FILEHANDLINGFAILURE) from err
-    if not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise StorageError(f"{path} leads out of the job's folders", ErrorCode.FILEHANDLINGFAILURE)
-    if not regular:
-        raise StorageError(f"{path} is no regular file", ErrorCode.FILEHANDLINGFAILURE)
-    return real
+
+
+def secret_link(
+    path: Path, real: Path, roots: Sequence[Path], patterns: Sequence[str] = SECRET_FILES
+) -> bool:
+    """Whether `path` is a link, and the name of what it leads to, or of a
+    folder on the way there from one of `roots`, is a secret's.
+    """
+    if not path.is_symlink():
+        return False
+    below = (real.relative_to(top) for top in map(Path.resolve, roots) if real.is_relative_to(top))
+    return any(secret_file(name, patterns) for parts in below for name in parts.parts)

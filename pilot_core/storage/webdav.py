@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pilot_core.base.clock import Clock
+from pilot_core.base.budget import Budget
+from pilot_core.base.download import content_length
 from pilot_core.base.httptime import retry_after
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
@@ -25,6 +26,8 @@ _URL = re.compile(r"(?P<scheme>https?|davs?)://(?P<host>[^/@\x00-\x20]+)(?P<path
 _SCHEMES = {"davs": "https", "dav": "http"}
 
 _PIECE = 1024 * 1024
+# An answer that is no file is read no further. Bytes.
+_MOST_WORDS = 4096
 
 # What a status means; everything else above 399 is `failed`.
 _KINDS: Mapping[int, str] = {
@@ -71,28 +74,51 @@ class Asker:
     verify: str | bool
     what: str
     put: bool
-    clock: Clock
+    budget: Budget
 
     def __call__(
         self, method: str, place: Place, *, allowed: "Any" = GOOD, stream: bool = False, **options: Any
     ) -> "requests.Response":
+        """The answer with an allowed status; its body is there for the taking
+        with `stream`, else thrown away.
+        """
         send = functools.partial(
-            self.session.request, method, place.url, stream=stream, verify=self.verify, **options
+            self.session.request, method, place.url, stream=True, verify=self.verify, **options
         )
         answer: requests.Response = self.told(send)
-        if answer.status_code in allowed:
-            return answer
         status = answer.status_code
-        text = "" if method == "HEAD" else self.told(lambda: answer.text)
-        answer.close()
+        if stream and status in allowed:
+            return answer
+        with answer:
+            text = self._words(answer)
+        if status in allowed:
+            return answer
         kind = _KINDS.get(status, "failed")
-        why = skew(answer.headers.get("Date", ""), self.clock) if kind == "refused" else ""
+        why = skew(answer.headers.get("Date", ""), self.budget.clock) if kind == "refused" else ""
         raise TransferFailed(
             one_line(f"{self.what}: {method}: HTTP {status} {answer.reason}: {text}") + why,
             direction(kind, put=self.put),
             again_s=(retry_after(answer.headers) or 0.0) if status in _AGAIN else None,
             status=status,
         )
+
+    def size(self, answer: "requests.Response") -> int:
+        """Bytes that an answer promises; -1 if it does not say."""
+        found: int | None = self.told(lambda: content_length(answer.headers))
+        return -1 if found is None else found
+
+    def _words(self, answer: "requests.Response") -> str:
+        """How an answer begins; of a short one all, after which its connection
+        is free for the next request.
+        """
+        said = bytearray()
+        # Byte by byte: a larger piece is waited for until it is whole, however
+        # slowly it comes.
+        pieces = answer.iter_content(1)
+        while len(said) < _MOST_WORDS and (byte := self.told(lambda: next(pieces, b""))):
+            said += byte
+            self.budget.timeout(1.0)
+        return said.decode("utf-8", "replace")
 
     def told(self, call: Callable[[], Any]) -> Any:
         """Foreign exceptions as ours."""
@@ -107,7 +133,8 @@ class Asker:
             raise self._failed(err, "refused" if final else "failed", None if final else 0.0) from err
         except requests.Timeout as err:
             raise self._failed(err, "timeout", 0.0) from err
-        except requests.RequestException as err:
+        except (requests.RequestException, ValueError) as err:
+            # ValueError: what the libraries say to much that makes no sense.
             raise self._failed(err, "failed", 0.0) from err
 
     def _failed(self, err: Exception, kind: str, again_s: float | None) -> TransferFailed:

@@ -11,7 +11,7 @@ import re
 import uuid
 from pathlib import Path
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.attempt import Insistent, TransferFailed, direction
@@ -72,7 +72,7 @@ class XrdcpTool(Insistent):
                     _verify(run, src, server, temporary)
                     run("xrdfs", server, "mv", temporary, path)
                 except BaseException:
-                    with contextlib.suppress(StorageError, TimeoutError):
+                    with contextlib.suppress(StorageError, BudgetSpent):
                         run("xrdfs", server, "rm", temporary)
                     raise
                 return Stored(target, "", src.size, src.sums.adler32)

@@ -20,6 +20,7 @@ import requests
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.redact import Redactor
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.job import OutputFile
@@ -400,7 +401,11 @@ def test_the_logs_of_a_rubin_job_are_readable_where_the_monitor_looks(emulator: 
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     uploader = LogUploader(
-        GcsTool(clock=CLOCK, endpoint=emulator), where.prefix, clock=CLOCK, roots=[tmp_path]
+        GcsTool(clock=CLOCK, endpoint=emulator),
+        where.prefix,
+        clock=CLOCK,
+        roots=[tmp_path],
+        redactor=Redactor(),
     )
     result = uploader.upload([tmp_path / name for name in texts], budget=budget())
     assert result.failed == {}

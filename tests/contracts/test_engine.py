@@ -282,6 +282,19 @@ def test_an_output_file_that_cannot_be_made_is_a_failed_start(bench: Bench, tmp_
     assert not bench.engine.leftovers(bench.labels)
 
 
+@pytest.mark.parametrize("bench", ["process", DOCKER], indirect=True)
+def test_no_thread_for_it_is_a_failed_start(bench: Bench) -> None:
+    # No thread can have a stack larger than the address space, so none can be
+    # started, as at a limit of tasks; root is under no other one.
+    before = threading.stack_size(1 << 47)
+    try:
+        with pytest.raises(StartError, match="can't start new thread"):
+            bench.start(("sleep 1000 & exec sleep 1000", {}))
+    finally:
+        threading.stack_size(before)
+    assert not bench.engine.leftovers(bench.labels)
+
+
 def test_an_image_that_is_there_is_not_asked_for(bench: Bench) -> None:
     seen: list[PullProgress] = []
     bench.engine.ensure_image(bench.image, timeout_s=10, on_progress=seen.append, cancelled=threading.Event())

@@ -246,7 +246,7 @@ def test_ends_from_outside_are_told_apart(
     assert (end.code, end.out_of_memory) == (code, memory)
     assert words in end.lost
     assert bool(end.lost) == bool(words)
-    assert (end.cpu_s, end.max_memory_bytes) == (1.5, 8192000)
+    assert (end.cpu_s, end.max_rss_bytes) == (1.5, 4096000)
     container.remove()
 
 
@@ -391,6 +391,6 @@ def test_memory_comes_from_the_metrics_api_where_no_cgroup_is_seen(api: KubeApi,
     assert sum(line.startswith("get pods.metrics") for line in api.calls[asked:]) == 1
     api.rights.add(("pods", "get"))
     end = container.stop(0)
-    assert (end.code, end.cpu_s, end.max_memory_bytes) == (143, None, 5000 * 1024)
+    assert (end.code, end.cpu_s, end.max_rss_bytes) == (143, None, 5000 * 1024)
     container.remove()
     engine.close()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -179,6 +180,26 @@ def test_the_servers_cache_comes_before_cric(site: Site, tmp_path: Path) -> None
     assert site.asked == [path]
 
 
+def test_a_file_on_cvmfs_serves_between_server_and_cric(site: Site, tmp_path: Path) -> None:
+    path = "/cache/schedconfig/TEST_QUEUE.all.json"
+    site.pages[path] = [(200, json.dumps(QUEUE).encode()), (404, b"")]
+    (tmp_path / "cvmfs").mkdir()
+    (tmp_path / "cvmfs" / "q.json").write_bytes(document("TEST_QUEUE", {**QUEUE, "maxrss": 1}))
+    (tmp_path / "cvmfs" / "s.json").write_bytes(document("LOGS", STORAGE))
+    found = cric(
+        site,
+        tmp_path,
+        server_url=site.url,
+        queues_cvmfs=tmp_path / "cvmfs" / "q.json",
+        storages_cvmfs=tmp_path / "cvmfs" / "s.json",
+        lifetime_s=0.0,
+    )
+    asked = [found.queue("TEST_QUEUE", budget=budget()).maxrss_mb for _ in range(2)]
+    assert asked == [PARSED_QUEUE.maxrss_mb, 1]
+    assert found.storage("LOGS", budget=budget()) == PARSED_STORAGE
+    assert site.asked == [path, path]
+
+
 def test_a_passing_failure_is_asked_again(site: Site, tmp_path: Path) -> None:
     site.pages[CRIC_QUEUE] = [(503, b""), (502, b""), (200, document("TEST_QUEUE", QUEUE))]
     assert cric(site, tmp_path).queue("TEST_QUEUE", budget=budget()) == PARSED_QUEUE
@@ -218,6 +239,39 @@ def test_a_copy_with_nonsense_in_it_never_wins(site: Site, tmp_path: Path) -> No
     assert caught.value.code is ErrorCode.QUEUEDATANOTOK
     site.pages[CRIC_QUEUE] = [(200, document("TEST_QUEUE", QUEUE))]
     assert cric(site, tmp_path).queue("TEST_QUEUE", budget=budget()) == PARSED_QUEUE
+
+
+def test_a_document_deeper_than_the_stack_is_passed_over(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "queuedata.json").write_bytes(b"[" * 100_000)
+    site.pages["/cache/schedconfig/TEST_QUEUE.all.json"] = [(200, b'{"a":' * 100_000)]
+    site.pages[CRIC_QUEUE] = [(200, document("TEST_QUEUE", QUEUE))]
+    assert cric(site, tmp_path, server_url=site.url).queue("TEST_QUEUE", budget=budget()) == PARSED_QUEUE
+
+
+NAMES = {
+    "long": "E" * 240,
+    "very long": "E" * 5000,
+    "long when quoted": "é/" * 60,
+    "half a character": "E\ud800",
+    "a NUL": "E\0",
+    "a folder": "../E",
+    "a dot": ".",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_any_name_is_asked_for_and_kept(site: Site, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "info"
+    folder.mkdir()
+    asked = CRIC_STORAGE.replace("LOGS", quote(name, safe="", errors="surrogatepass"))
+    site.pages[asked] = [(200, document(name, {**STORAGE, "name": name}))]
+    for _ in range(2):
+        assert cric(site, folder).storage(name, budget=budget()).name == name
+    assert site.asked == [asked]
+    # Another one that begins like it is not taken for it.
+    with pytest.raises(SetupError, match="404"):
+        cric(site, folder).storage(name + "x", budget=budget())
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [folder]
 
 
 def test_the_error_names_every_source_and_its_reason_in_one_line(site: Site, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pilot_core.logship.sinks.logstash import LogstashSink
 from pilot_core.logship.sinks.loki import LokiSink
 from pilot_core.logship.sinks.make import make_sink
 from pilot_core.logship.sinks.stdout import StdoutSink
-from pilot_core.logship.target import Target, parse_target
+from pilot_core.logship.target import Target, at_loki, parse_target
 from tests.fakes.cloud_logging import CloudLogging, Fault
 from tests.fakes.forward import Fluentd, LogstashHttp, LogstashTcp
 from tests.fakes.loki import Loki
@@ -237,6 +237,19 @@ def test_lokis_labels() -> None:
         ((_, labels, _),) = service.read()
     assert labels == {"namespace": "usdf-panda", "env": "test", "app": LOG, "level": "warning"}
     assert too_long.kind is OutcomeKind.TOO_LARGE
+
+
+def test_fields_of_a_record_are_labels_where_loki_s_variables_name_them() -> None:
+    keys = ("app", "PandaJobID", "missing", "level")
+    with Loki() as service:
+        target = at_loki(parse_target("loki;http://127.0.0.1:9"), f"{service.url}/loki/api/v1/push", keys)
+        with contextlib.closing(LokiSink(target, LOG)) as sink:
+            for job in ("1", "2"):
+                outcome = sink.write([entry(int(job), {"PandaJobID": job, "app": ""})], timeout_s=5.0)
+                assert outcome.kind is OutcomeKind.DELIVERED
+        labels = [labels for _, labels, _ in service.read()]
+    usual = {"namespace": "usdf-panda", "env": "production", "app": LOG, "level": "info"}
+    assert labels == [usual | {"PandaJobID": "1"}, usual | {"PandaJobID": "2"}]
 
 
 def test_loki_takes_what_is_older_and_newer_than_it_allows() -> None:

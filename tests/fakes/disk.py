@@ -60,6 +60,7 @@ class _File:
     st_mtime_ns: int = 0
     st_dev: int = 1
     st_mode: int = stat.S_IFREG | 0o644
+    st_nlink: int = 1
 
     @property
     def st_size(self) -> int:
@@ -67,9 +68,12 @@ class _File:
 
 
 class MemoryDisk:
-    """Regular files in one folder; their times are a counter."""
+    """Regular files in one folder; their times are a counter, far ahead of the
+    clock.
+    """
 
     def __init__(self) -> None:
+        self._times = itertools.count(2 * 10**18)
         self._names: dict[Path, _File] = {}
         self._open: dict[int, _File] = {}
         self._count = itertools.count(3)
@@ -102,6 +106,12 @@ class MemoryDisk:
     def namesakes(self, path: Path) -> Sequence[Path]:
         return sorted(other for other in self._names if other.name.startswith(path.name))
 
+    def real(self, path: Path) -> Path:
+        return path
+
+    def entries(self, folder: Path) -> Sequence[Path]:
+        return sorted(self._names)
+
     def load(self, path: Path) -> str:
         return self.stat(path).data.decode()
 
@@ -113,7 +123,7 @@ class MemoryDisk:
         if file is None:
             file = self._names[path] = _File(next(self._count))
         file.data += data
-        file.st_mtime_ns = next(self._count)
+        file.st_mtime_ns = next(self._times)
 
     def rename(self, path: Path, new: Path) -> None:
         self._names[new] = self._names.pop(path)
@@ -121,7 +131,7 @@ class MemoryDisk:
     def truncate(self, path: Path, size: int = 0) -> None:
         file = self.stat(path)
         del file.data[size:]
-        file.st_mtime_ns = next(self._count)
+        file.st_mtime_ns = next(self._times)
 
     def exists(self, path: Path) -> bool:
         return path in self._names

@@ -21,7 +21,8 @@ class Fault:
 
     `kind`: `status`, `reset` (close without an answer), `lose` (do the work,
     then close), `half` (a PUT takes half the body, a GET sends half, and
-    closes), `flip` (store another byte), `hang`.
+    closes), `flip` (store another byte), `hang`, and answers of this status
+    without an end: `flood` as fast as they are read, `drip` byte by byte.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class HttpsStore:
     digests: bool = True
     moves: bool = True
     redirect_to: str = ""
+    flooded: int = 0
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -83,6 +85,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.state.files[self._name] = (body, "")
             self._cut()
             return
+        if fault is not None and kind in ("flood", "drip"):
+            self._pour(fault)
+            return
         if fault is not None and kind == "status":
             self._answer(fault.status, b"told to fail", fault.headers)
             return
@@ -103,6 +108,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _pour(self, fault: Fault) -> None:
+        piece, pause_s = (b"x" * 1_000_000, 0.0) if fault.kind == "flood" else (b"x", 0.1)
+        self.close_connection = True
+        self.send_response_only(fault.status)
+        for key, value in {"Content-Length": str(10**12), **fault.headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        while not self.state.over.wait(pause_s):
+            self.wfile.write(piece)
+            self.state.flooded += len(piece)
 
     def _answer(
         self, status: int, data: bytes = b"", headers: dict[str, str] | None = None, *, half: bool = False

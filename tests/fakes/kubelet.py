@@ -229,7 +229,6 @@ class RunningPod:
         for name, text in {
             "cpu.stat": "usage_usec 1500000\n",
             "memory.stat": "anon 4096000\nfile 1000\n",
-            "memory.peak": "8192000\n",
             "cgroup.procs": "0\n0\n",
         }.items():
             (self._cgroup / name).write_text(text)

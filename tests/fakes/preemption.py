@@ -178,6 +178,7 @@ SCENARIOS = (
     Scenario(
         "uploading (storage hangs)",
         _uploading,
+        report_s=6.0,
         says=("pilotlog.txt could not be stored", "is kept for PanDA_Pilot-"),
     ),
     Scenario("final report in flight", _reporting, state="finished"),

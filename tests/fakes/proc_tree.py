@@ -15,10 +15,13 @@ _V3 = (
 _V4 = _V3 + " avx512f avx512dq avx512cd avx512bw avx512vl"
 
 
-def _cpuinfo(count: int, model: str, cache: str, mhz: str, flags: str) -> str:
+def _cpuinfo(
+    count: int, model: str, cache: str, mhz: str, flags: str, *, sockets: int = 1, threads: int = 1
+) -> str:
     return "".join(
         f"processor\t: {number}\nvendor_id\t: Some\nmodel name\t: {model}\ncpu MHz\t\t: {mhz}\n"
-        f"cache size\t: {cache}\nflags\t\t: {flags}\npower management:\n\n"
+        f"cache size\t: {cache}\nphysical id\t: {number % sockets}\n"
+        f"siblings\t: {count // sockets}\ncpu cores\t: {count // sockets // threads}\nflags\t\t: {flags}\npower management:\n\n"
         for number in range(count)
     )
 
@@ -29,7 +32,7 @@ AMD_2_CORES = {
 }
 
 GKE_N2 = {
-    "proc/cpuinfo": _cpuinfo(4, "Intel(R) Xeon(R) CPU @ 2.80GHz", "33792 KB", "2800.192", _V4),
+    "proc/cpuinfo": _cpuinfo(4, "Intel(R) Xeon(R) CPU @ 2.80GHz", "33792 KB", "2800.192", _V4, threads=2),
     "proc/meminfo": "MemTotal:       16393244 kB\n",
 }
 

@@ -22,6 +22,8 @@ class FakeTool:
     ----------
     types, encodings
         URL -> content type and encoding of the last `put`.
+    sources
+        URL -> file of the last `put`.
     order
         URLs in the order in which their `put` began.
     fail
@@ -39,6 +41,7 @@ class FakeTool:
         self.objects: dict[str, bytes] = {}
         self.types: dict[str, str] = {}
         self.encodings: dict[str, str] = {}
+        self.sources: dict[str, Path] = {}
         self.order: list[str] = []
         self.fail: dict[str, StorageError] = {}
         self.hold: set[str] = set()
@@ -73,6 +76,7 @@ class FakeTool:
             self.objects[target] = data
             self.types[target] = content_type
             self.encodings[target] = encoding
+            self.sources[target] = source
         return Stored(target, self.public_url(target), len(data), src.sums.adler32)
 
     def get(self, source: str, target: Path, *, budget: Budget, progress: Progress | None = None) -> Stored:

@@ -274,7 +274,8 @@ class PilotInWorld(Pilot):
 
     def __init__(self, world: World, inbox: ClockInbox[AgentEvent]) -> None:
         self._world = world
-        super().__init__(world.config, redactor=Redactor(), clock=world.clock)
+        # Signals of the process are none of the world's.
+        super().__init__(world.config, redactor=Redactor(), clock=world.clock, listen=lambda _: None)
         self.inbox = inbox
         self.engines = _engines(world)
         self.information = world.information
@@ -284,6 +285,7 @@ class PilotInWorld(Pilot):
             config=world.config.storage,
             monitor=world.config.monitor,
             clock=world.clock,
+            redactor=self.redactor,
         )
         self.agent = Agent(
             config=world.config,
@@ -298,9 +300,6 @@ class PilotInWorld(Pilot):
 
     def _connect(self) -> "WorldServer":
         return self._world.server
-
-    def _listen(self) -> None:
-        """Signals of the process are none of the world's."""
 
     def _shipper(self, job: Job, paths: JobPaths) -> tuple[LogShipper, Sink] | None:
         if not self.config.realtime.enabled:

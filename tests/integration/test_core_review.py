@@ -256,7 +256,9 @@ def test_a_value_of_the_users_secrets_is_never_written(panda: LocalPanda, tmp_pa
         assert pilot.wait(30) == 0
     row = panda.store.job(job)
     assert row.status == "failed"
-    told = (*row.pilot_error[1:], row.pilot_log, pilot.text(), stored(panda, job, "pilotlog.txt").read_text())
+    logs = {path.name: path.read_text() for path in stored(panda, job, "x").parent.iterdir()}
+    assert logs["payload.stderr"] == "Error: *** ***\n"
+    told = (*row.pilot_error[1:], row.pilot_log, pilot.text(), *logs.values())
     for text in told:
         assert "hunter2-hunter2" not in text
         assert "nested-value" not in text

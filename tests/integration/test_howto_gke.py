@@ -116,6 +116,14 @@ def test_a_worker_in_the_debug_pod(reader: Reader, panda: LocalPanda, tmp_path: 
         told = json.loads(terminal.said)
         assert (told["phase"], told["queue"], told["health"]["well"]) == ("running", "LOCAL", True)
         assert told["job"]["PandaID"] == job
+        assert told["job"]["folder"].endswith(f"/PanDA_Pilot-{job}")
+        listed = subprocess.run(
+            ["docker", "inspect", told["job"]["payload"]], capture_output=True, timeout=60
+        )
+        assert listed.returncode == 0
+
+    def output(terminal: Terminal) -> None:
+        terminal.until("started")
 
     def healthcheck(terminal: Terminal) -> None:
         assert terminal.end() == 0
@@ -146,6 +154,7 @@ def test_a_worker_in_the_debug_pod(reader: Reader, panda: LocalPanda, tmp_path: 
 
     checks: dict[str, Callable[[Terminal], None]] = {
         "kubectl exec $POD -- pilot-starter status": status,
+        "kubectl exec $POD -- sh -c 'tail -f /pilotdir/*/PanDA_Pilot-*/payload.std*'": output,
         "kubectl exec $POD -- pilot-starter healthcheck": healthcheck,
         "kubectl exec -it $POD -- pilot-starter shell": shell,
         "kubectl exec $POD -- tail -f /tmp/wrapper-wid.log": tail,

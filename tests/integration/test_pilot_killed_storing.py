@@ -36,7 +36,10 @@ CHANCE = random.Random() if ASKED else random.Random(1)
 #: One goes in a single request, one as a stream that can be resumed.
 SIZES = {"small.dat": 2_000_000, "large.dat": 6_000_000}
 LINES = 400_000
-STDOUT = "".join(f"{n}\n" for n in range(1, LINES + 1)).encode()
+#: A user's secret, which the payload prints. Whoever stores its log masks it:
+#: also the next pilot, which finds it only in the job's own file of secrets.
+SECRET = "123456"
+STDOUT = "".join(f"{n}\n" for n in range(1, LINES + 1)).replace(SECRET, "***").encode()
 PAYLOAD = "; ".join(
     [*(f"head -c {size} /dev/urandom > {name}" for name, size in SIZES.items()), f"seq 1 {LINES}"]
 )
@@ -156,6 +159,7 @@ def submit(panda: LocalPanda) -> int:
             transformation=f"{panda.url}/trf/bash-c-enc",
             parameters=PAYLOAD,
             encode=True,
+            secrets=json.dumps({"PIN": SECRET}),
             ddmEndPointOut=",,",
             scopeOut="test,test",
             **more,
@@ -178,11 +182,19 @@ def whole(name: str, data: bytes, work: Path) -> bool:
     """Is this all of the file? A log that grew is as it was at some moment."""
     if name == "log.tgz":
         with tarfile.open(fileobj=BytesIO(data), mode="r|gz") as bundle:
-            return len(bundle.getnames()) > 1
+            return all(holds_no_secret(bundle, member) for member in bundle)
     local = (work / name).read_bytes()
+    if name == "payload.stdout":
+        return data == STDOUT
     if name.startswith("pilotlog"):
         return local.startswith(data) and data.endswith(b"\n")
     return local == data
+
+
+def holds_no_secret(bundle: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    file = bundle.extractfile(member)
+    assert file is not None
+    return SECRET.encode() not in file.read()
 
 
 def check_end(row: JobRow, found: Mapping[str, bytes]) -> None:

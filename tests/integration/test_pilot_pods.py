@@ -12,6 +12,7 @@ import pytest
 from container.kube_api import Cluster
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.redact import Redactor
 from pilot_core.config import StorageConfig
 from pilot_core.ledger import Ledger
 from pilot_core.local.definition import make
@@ -248,6 +249,7 @@ def test_the_starter_removes_the_pod_of_a_dead_pilot(panda: LocalPanda, api: Kub
         storage=StorageConfig(),
         clock=clock,
         pods=lambda call_s: Cluster(account=api.account, environment=api.environment, call_s=call_s),
+        redactor=Redactor(),
     )
     secrets = Path(held.work) / "panda_secrets.json"
     secrets.write_text("{}")

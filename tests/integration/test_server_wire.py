@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from pilot_core.errors import (
 from pilot_core.local.faults import Fault, FaultKind
 from pilot_core.local.server import LocalPanda
 from pilot_core.model.report import JobState, WorkerState
+from tests.fakes.answering import Answer, answering
 from tests.fakes.client import JOB, QUEUE, REQUEST, acquire, budget, client, report, update
 from tests.fakes.patience import stated
 from tests.fakes.server import SkippingClock
@@ -32,26 +33,7 @@ def panda(tmp_path: Path) -> Iterator[LocalPanda]:
         yield panda
 
 
-@contextlib.contextmanager
-def raw_server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
-    """A server that reads a request and then does what `answer` does."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, Scope("raw") as scope:
-        listener.settimeout(0.05)
-
-        def serve() -> None:
-            while not scope.stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection, _ = listener.accept()
-                    with connection, contextlib.suppress(OSError):
-                        connection.settimeout(5.0)
-                        connection.recv(65_536)
-                        answer(connection, scope.stopping)
-
-        scope.spawn("serve", serve)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def trickle(text: bytes) -> Callable[[socket.socket, threading.Event], None]:
+def trickle(text: bytes) -> Answer:
     """One byte every 20 ms: no single wait is long, and there is no end."""
 
     def answer(connection: socket.socket, stop: threading.Event) -> None:
@@ -73,8 +55,8 @@ SLOW = {
 
 
 @pytest.mark.parametrize("answer", SLOW.values(), ids=SLOW.keys())
-def test_no_answer_outlives_the_budget(answer: Callable[[socket.socket, threading.Event], None]) -> None:
-    with raw_server(answer) as url, client(url, SystemClock()) as server:
+def test_no_answer_outlives_the_budget(answer: Answer) -> None:
+    with answering(answer) as url, client(url, SystemClock()) as server:
         begin = time.monotonic()
         with pytest.raises(ServerUnreachable):
             server.acquire_job(REQUEST, budget=budget(0.4), stop=threading.Event())
@@ -86,7 +68,7 @@ def test_a_budget_that_is_shortened_ends_a_request_under_way() -> None:
     word.
     """
     whole = budget(600.0)
-    with raw_server(SLOW["silence"]) as url, client(url, SystemClock()) as server, Scope("signal") as scope:
+    with answering(SLOW["silence"]) as url, client(url, SystemClock()) as server, Scope("signal") as scope:
 
         def term() -> None:
             scope.stopping.wait(0.2)
@@ -114,11 +96,50 @@ def test_an_endless_answer_ends() -> None:
             connection.sendall(b"x" * 1_000_000)
 
     with (
-        raw_server(flood) as url,
+        answering(flood) as url,
         client(url) as server,
         pytest.raises(ServerUnreachable, match="longer than"),
     ):
         acquire(server)
+
+
+BROKEN = {
+    "a redirect to no address": b"302 F\r\nLocation: http://[login/\r\nContent-Length: 0\r\n\r\n",
+    "a length of 5000 digits": b"200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+    "a length of one raised digit": b"200 OK\r\nContent-Length: \xb2\r\n\r\n{}",
+    "two lengths": b"200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "more than it promised": b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
+def test_an_answer_that_makes_no_sense_is_no_answer(answer: bytes) -> None:
+    with answering(answer) as url, client(url, api="v1") as server, pytest.raises(ServerUnreachable):
+        update(server, report(1, JobState.RUNNING))
+
+
+def test_a_redirect_without_an_end_is_read_no_further_than_others() -> None:
+    def flood(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n")
+        while not stop.is_set():
+            connection.sendall(b"x" * 1_000_000)
+
+    with (
+        answering(flood) as url,
+        client(url) as server,
+        pytest.raises(ServerUnreachable, match="longer than"),
+    ):
+        acquire(server)
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.FINISHED])
+def test_a_mistake_of_ours_is_a_failed_update(state: JobState, caplog: pytest.LogCaptureFixture) -> None:
+    """Heartbeats and final reports are to go on after it."""
+    wrong = report(1, state, cores="many")
+    with client("http://127.0.0.1:9", api="v1") as server, pytest.raises(ServerUnreachable) as caught:
+        server.update_job(wrong, budget=budget(0.5), stop=threading.Event())
+    assert caught.value.diag == "http://127.0.0.1:9: unforeseen TypeError"
+    assert "Traceback" in caplog.text
 
 
 def test_a_large_definition_passes(panda: LocalPanda) -> None:
@@ -175,7 +196,7 @@ def test_one_connection_serves_many_requests() -> None:
                 return
 
     clock = SkippingClock()
-    with raw_server(answer) as url, client(url, clock) as server:
+    with answering(answer) as url, client(url, clock) as server:
         acquire(server)
         acquire(server)
         assert connections == 1

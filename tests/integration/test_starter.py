@@ -66,6 +66,14 @@ def test_exit_code_is_the_pilots(starter: Starter, code: int) -> None:
     assert starter.run(FAKE_EXIT=str(code)) == code
 
 
+def test_the_termination_log_names_the_cause(starter: Starter) -> None:
+    said = starter.tmp / "said"
+    said.write_text("2026-11-21 23:20:02,810 | ERROR    | no queue data for TEST_QUEUE\nbye\n")
+    assert starter.run(FAKE_SAY=str(said), FAKE_EXIT="71") == 71
+    words = (starter.tmp / "termination-log").read_text()
+    assert words == "the pilot exited with 71: no queue data for TEST_QUEUE\n"
+
+
 def test_pilot_killed_by_a_signal_gives_128_plus_its_number(starter: Starter) -> None:
     assert starter.run(FAKE_KILL_SELF="9") == 137
     assert "was killed by SIGKILL" in (starter.tmp / "termination-log").read_text()

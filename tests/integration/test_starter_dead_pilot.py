@@ -66,7 +66,7 @@ def failed_after(site: Site, began: float) -> float:
 
 
 def test_killed_pilot_with_a_process(site: Site) -> None:
-    site.submit("echo started; (sleep 300 & sleep 300)")
+    site.submit("echo started hunter2-hunter2; (sleep 300 & sleep 300)", secrets='{"a": "hunter2-hunter2"}')
     site.start()
     site.until_status("running")
     stdout = home(site) / f"PanDA_Pilot-{site.job}" / "payload.stdout"
@@ -77,7 +77,7 @@ def test_killed_pilot_with_a_process(site: Site) -> None:
     job = site.panda.store.job(site.job)
     assert job.pilot_error[0] == 1200
     logs = site.panda.folder / "logs" / "LOCAL" / f"PandaJob_{site.job}"
-    assert (logs / "payload.stdout").read_text() == "started\n"
+    assert (logs / "payload.stdout").read_text() == "started ***\n"
     assert "payload_started" in (logs / "pilotlog.txt").read_text()
     assert job.log_url == f"file://{logs}/pilotlog.txt"
     assert site.left() == []

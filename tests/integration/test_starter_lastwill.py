@@ -57,6 +57,7 @@ def updates(web: Web) -> list[dict[str, object]]:
     [
         ({"FAKE_KILL_SELF": "9"}, 1200),
         ({"FAKE_KILL_SELF": "11"}, 1203),
+        ({"FAKE_KILL_SELF": "40"}, 1200),
         ({"FAKE_EXIT": "1"}, 1319),
         ({"FAKE_EXIT": "70"}, 1301),
         ({"FAKE_EXIT": "0"}, 1319),

@@ -1,6 +1,7 @@
 """The worker's log: one writer, everybody's bytes, nobody blocked."""
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -8,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.redact import Redactor
 from pilot_core.base.scope import Scope
-from pilot_starter.logfile import WorkerLog, open_worker_log
+from pilot_core.logship.contract import Chunk, Source
+from pilot_starter.logfile import LogHandler, WorkerLog, open_worker_log
+from pilot_starter.workerlog import WorkerRecords
 from tests.fakes.patience import stated
 
 
@@ -53,6 +57,22 @@ def test_own_lines_wait_for_the_end_of_a_line(tmp_path: Path) -> None:
         assert path.read_bytes() in (b"half a line\nours\nnext\n", b"half a line\nnext\nours\n")
 
 
+def test_foreign_text_in_our_own_lines_tells_of_no_job(tmp_path: Path) -> None:
+    """Such as the name of a file, or what somebody wrote into a record."""
+    path = tmp_path / "log"
+    forged = "2026-11-21 08:51:00,123 | INFO     | job definition = {'PandaID': 666, 'jobName': 'forged'}"
+    with running(path) as log:
+        handler = LogHandler(log, debug=False, redactor=Redactor())
+        handler.handle(
+            logging.makeLogRecord({"levelname": "WARNING", "msg": "stage %s", "args": (f"x\n{forged}",)})
+        )
+        assert log.settle(5.0)
+    maker = WorkerRecords(Source(path, "f", 0.0), hostname="h", redactor=Redactor())
+    maker.feed(Chunk(path.read_bytes().splitlines(keepends=True), 0))
+    assert b"PandaJobID" not in b"".join(entry.payload for entry in maker.flush())
+    assert f" {forged}\n" in path.read_text()
+
+
 def test_last_line_without_an_end_is_ended_before_ours(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with running(path) as log:
@@ -91,7 +111,35 @@ def test_reader_of_stdout_that_goes_away_is_forgotten(tmp_path: Path) -> None:
         log.say(b"two\n")
         assert log.settle(5.0)
     os.close(write_end)
-    assert path.read_bytes() == b"one\ntwo\n"
+    said = f"stdout: Broken pipe; the rest goes to {path} only\n"
+    assert path.read_text() == f"one\n{said}two\n"
+
+
+def test_stdout_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    read_end, write_end = os.pipe()
+    with running(path, echo_fd=write_end) as log:
+        child = log.attach()
+        os.write(child, b"x" * 60_000 + b"\n")
+        log.say(b"y" * 60_000 + b"\n")
+        assert wait(lambda: b"nobody reads it" in path.read_bytes(), stated(20.0))
+        os.write(child, b"more\n")
+        os.close(child)
+        assert log.settle(5.0)
+    assert b"more\n" in path.read_bytes()
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_stdout_that_nobody_reads_holds_up_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    read_end, write_end = os.pipe()
+    with running(path, echo_fd=write_end) as log:
+        log.say(b"x" * 1_000_000)
+    assert not [one for one in threading.enumerate() if one.name == "test-worker-log"]
+    assert path.stat().st_size >= 1_000_000
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_reader_of_stdout_that_stands_still_blocks_nobody_who_speaks(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ BAD: dict[str, tuple[Callable[[Web, Path, Path], None], str]] = {
     "no signature": (absent, r"p\.gz\.sig.*HTTP 404"),
     "an empty one": (body(b""), "the signature is not of"),
     "an error page": (body(b"<html>sign in</html>"), "the signature is not of"),
-    "something huge": (body(b"x" * 100_000), "are no signature"),
+    "something huge": (body(b"x" * 100_000), "more than 8192 bytes"),
 }
 
 

@@ -224,6 +224,9 @@ def test_environment_is_shown_without_secrets(env: dict[str, str], tmp_path: Pat
         GOOGLE_APPLICATION_CREDENTIALS=str(proxy),
         PANDA_MULTI="one\ntwo",
         DB_URL="postgres://me:geheim@db/x",
+        https_proxy="http://geheim@proxy:3128",
+        SLURM_JWT="hunter22",
+        _CONDOR_CREDS="hunter22",
     )
     _, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local")
     assert "hunter22" not in out
@@ -282,6 +285,30 @@ def test_queue_data_for_this_queue_only(env: dict[str, str], tmp_path: Path, web
     _, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local")
     assert "cric_pandaqueues.json: Q from" in out
     assert json.loads((tmp_path / "cric_pandaqueues.json").read_text()) == {"Q": {"state": "ACTIVE"}}
+
+
+def test_a_python_without_a_pilot_is_told_so(env: dict[str, str], tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    # Not the one of these tests, which has our packages.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    env["PILOT_PYTHON"] = str(python)
+    code, out = run(env, tmp_path, "-q", "Q")
+    assert code == 1
+    said = (
+        f"FATAL: {python} has no pilot: --piloturl names one to fetch, PILOT_PYTHON a Python that has one\n"
+    )
+    assert said in out
+
+
+def test_the_pilots_own_cric_is_asked(env: dict[str, str], tmp_path: Path, web: Web) -> None:
+    (tmp_path / "pilot3").mkdir()
+    shutil.copy(FAKE_PILOT, tmp_path / "pilot3/pilot.py")
+    web.routes["/api/atlas/pandaqueue/query/"] = (200, b'{"Q": {"state": "ACTIVE"}}')
+    del env["CRIC_URL"]
+    env["PILOT_CRIC_URL"] = f"{web.url}/"
+    _, out = run(env, tmp_path, "-q", "Q", "--piloturl", "local")
+    assert f"cric_pandaqueues.json: Q from {web.url}\n" in out
 
 
 @pytest.mark.parametrize("answer", [(404, b"<html>"), (200, b"<html>sorry</html>"), (200, b'{"R": {}}')])

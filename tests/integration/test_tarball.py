@@ -4,6 +4,7 @@ do.
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import requests
 
 from pilot_core import __version__
 from pilot_core.local.definition import make
@@ -184,6 +186,34 @@ def test_an_older_python_is_told_so_in_one_line(unpacked: Path, panda: LocalPand
     )
     assert done.returncode == 65
     assert done.stderr == f"pilot.py: Python 3.11 or newer is needed, {sys.executable} is 3.9.18\n"
+
+
+def test_a_python_without_our_packages_is_told_so_in_one_line(unpacked: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", unpacked / "pilot3" / "pilot.py", "-q", QUEUE],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 65
+    said = r"pilot\.py: \S+ has no Python package 'requests': .*PILOT_PYTHON.*\n"
+    assert re.fullmatch(said, done.stderr), done.stderr
+
+
+def test_from_a_checkout_in_place() -> None:
+    done = subprocess.run(
+        # Without what installs this checkout into the tests' Python.
+        [sys.executable, "-S", "pilot_core/pilot.py", "--version"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(Path(requests.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_rubins_own_command_line_finishes_a_job(unpacked: Path, panda: LocalPanda) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from container.contract import Container
 from container.errors import EngineError
-from pilot_core.debugging import LIMIT, DebugMode, debug_output
+from pilot_core.debugging import LIMIT, MOST_ENTRIES, DebugMode, debug_output
 from pilot_core.errors import PayloadError
 from pilot_core.model.payload import JobPaths
 
@@ -87,6 +87,40 @@ def test_nothing_is_run_by_a_shell(paths: JobPaths) -> None:
 def test_ls_and_du_tell_sizes(paths: JobPaths) -> None:
     assert "5003 payload.stdout" in debug_output("ls", paths)
     assert "5003 payload.stdout" in debug_output("du payload.stdout", paths)
+
+
+def test_a_look_has_an_end_however_much_there_is(paths: JobPaths) -> None:
+    for number in range(MOST_ENTRIES // 100):
+        folder = paths.work / f"{number}"
+        folder.mkdir()
+        for name in range(100):
+            (folder / f"{name}").touch()
+    # A pattern that finds nothing has looked at everything.
+    assert "there is more" in debug_output("ls **/nothing", paths)
+    assert "+ PanDA_Pilot-1\n" in debug_output("du", paths)
+    assert "there is more" in debug_output("du", paths)
+    with pytest.raises(PayloadError, match="there is more"):
+        debug_output("tail **/nothing", paths)
+    assert "there is more" not in debug_output("ls 7", paths)
+    assert "there is more" in debug_output("ls 7", paths, longest_s=0.0)
+    assert "shared" in debug_output("debug", paths)
+
+
+@pytest.mark.parametrize("command", ["ls **/**", "tail **/x/**/y", "du **/**/**"])
+def test_a_pattern_that_multiplies_the_work_is_refused(paths: JobPaths, command: str) -> None:
+    with pytest.raises(PayloadError, match=r"more than one \*\*"):
+        debug_output(command, paths)
+
+
+def test_patterns_find_what_they_name(paths: JobPaths) -> None:
+    deep = paths.work / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "one.log").write_text("deep")
+    (paths.work / "into").symlink_to(deep)
+    for pattern in ("a/b/one.log", "**/one.log", "*/*/one.???", "a/**/*.log", "into/o*", "./a//b/[o]ne.log"):
+        assert debug_output(f"tail {pattern}", paths) == "[one.log]\ndeep", pattern
+    (deep / "one.log").unlink()
+    assert debug_output("ls **/one.log", paths) == ""
 
 
 class Payload:

@@ -13,6 +13,7 @@ from pilot_core.ledger import Ledger, last_report
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import FileReport, JobReport, JobState, Node
 from pilot_core.model.sample import Usage
+from tests.fakes.descriptors import no_descriptor_free
 
 REPORT = JobReport(
     panda_id=5,
@@ -80,6 +81,28 @@ def test_a_broken_file_is_kept_aside(tmp_path: Path) -> None:
         assert ledger.held() is None
         assert not ledger.path.exists()
         assert ledger.path.with_suffix(".unreadable").read_text() == text
+
+
+def test_a_file_that_cannot_be_opened_now_is_no_broken_file(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    take(ledger)
+    with no_descriptor_free(), pytest.raises(OSError, match="Too many open files"):
+        ledger.held()
+    with no_descriptor_free(), pytest.raises(OSError, match="Too many open files"):
+        ledger.look()
+    assert [path.name for path in tmp_path.iterdir()] == [ledger.path.name]
+    held = Ledger(tmp_path).held()
+    assert held is not None
+    assert held.report == REPORT
+
+
+def test_a_pilot_knows_its_own_job_without_a_disk(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "gone")
+    take(ledger)
+    assert ledger.own is not None
+    assert ledger.own.report == REPORT
+    ledger.clear()
+    assert ledger.own is None
 
 
 def test_last_word(tmp_path: Path) -> None:

@@ -89,7 +89,14 @@ def test_first_cause_is_told() -> None:
     _, actions = feed(ev.Accepted(), ev.Started(), MEMORY, KILL, KILLED, STORED)
     (ending,) = deliveries(actions)
     assert ending.result.code == ErrorCode.PAYLOADEXCEEDMAXMEM
-    assert ending.result.exit_code == 143
+
+
+@pytest.mark.parametrize("cause", [KILL, MEMORY, TERM, ev.Commanded(Command(CommandKind.SOFT_KILL))])
+def test_how_a_payload_exits_that_the_pilot_ends_is_no_word_of_its_own(cause: ev.Event) -> None:
+    _, actions = feed(ev.Accepted(), ev.Started(), cause, KILLED, STORED)
+    assert {ending.result.exit_code for ending in deliveries(actions)} == {0}
+    _, actions = feed(ev.Accepted(), ev.Started(), FAILED, KILL, STORED)
+    assert deliveries(actions)[0].result.exit_code == 3
 
 
 def test_kill_during_start_that_came_too_late_stops_the_payload() -> None:
@@ -134,6 +141,31 @@ def test_signal_during_upload_finishes_if_the_upload_does() -> None:
     assert "bucket gone" in ending.result.diag
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "code", "told"),
+    [
+        (143, ErrorCode.PAYLOADEXECUTIONFAILURE, ErrorCode.SIGTERM),
+        (137, ErrorCode.PAYLOADEXECUTIONFAILURE, ErrorCode.SIGTERM),
+        (137, ErrorCode.PAYLOADOUTOFMEMORY, ErrorCode.PAYLOADOUTOFMEMORY),
+        (1, ErrorCode.PAYLOADEXECUTIONFAILURE, ErrorCode.PAYLOADEXECUTIONFAILURE),
+    ],
+)
+@pytest.mark.parametrize("stored", [STORED, NOT_STORED])
+def test_a_payload_may_hear_first_of_what_kills_the_pilot(
+    exit_code: int, code: ErrorCode, told: ErrorCode, stored: ev.WrappedUp
+) -> None:
+    """Both get SIGTERM; the payload dies of it before the pilot looks."""
+    dead = ev.Exited(PayloadResult(exit_code, code, "its last words"))
+    _, actions = feed(ev.Accepted(), ev.Started(), dead, TERM, stored)
+    (ending,) = deliveries(actions)
+    assert ending.result.code == told
+    assert "its last words" in ending.result.diag
+    assert ending.result.exit_code == (0 if told is ErrorCode.SIGTERM else exit_code)
+    # Without a signal to the pilot it is the payload's own end.
+    _, actions = feed(ev.Accepted(), ev.Started(), dead, stored)
+    assert deliveries(actions)[0].result.code == code
+
+
 def test_second_signal_shortens() -> None:
     _, actions = feed(ev.Accepted(), ev.Started(), TERM, ev.Signalled(ErrorCode.SIGTERM, "again", 3.0))
     assert actions[-2:] == [act.Hurry(3.0), act.Stop(0.0)]
@@ -161,7 +193,7 @@ DISTURBANCES = st.sampled_from(
         ev.Commanded(Command(CommandKind.UNKNOWN, "x")),
         ev.Commanded(Command(CommandKind.ALREADY_DONE)),
         ev.ServerLost(10800.0),
-        ev.ThreadDied("job-1-heartbeat", "ValueError"),
+        ev.ThreadDied("thread job-1-heartbeat died: ValueError"),
         ev.Signalled(ErrorCode.SIGINT, "again", 3.0),
     ]
 )

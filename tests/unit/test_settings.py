@@ -63,6 +63,7 @@ def test_the_command_line_of_the_field() -> None:
     assert (config.worker.batch_type, config.worker.batch_id) == ("Kubernetes", "grid-job-77")
     assert config.worker.hostname == "gke-node"
     assert config.server.url == "https://pandaserver-doma.cern.ch:25443"
+    assert config.payload.environment["PANDA_SERVER_URL"] == config.server.url
     assert (config.jobs.requests, config.jobs.failures) == (5, 3)
     assert config.jobs.allow_same_user is False
     assert config.realtime.enabled
@@ -335,6 +336,21 @@ def test_every_time_and_size_has_its_unit() -> None:
     assert [name for name, unit in units.items() if name.endswith("_s") and unit != "s"] == []
     assert [name for name, unit in units.items() if name.endswith("_mb") and unit != "MB"] == []
     assert [name for name, unit in units.items() if name.endswith("_bytes") and unit != "bytes"] == []
+
+
+@pytest.mark.parametrize(("environment", "base"), [({}, "/cvmfs"), ({"ATLAS_SW_BASE": "/sw"}, "/sw")])
+def test_pilot3s_word_for_cvmfs_is_a_place(tmp_path: Path, environment: dict[str, str], base: str) -> None:
+    ini = tmp_path / "pilot.cfg"
+    ini.write_text(
+        "[Information]\nqueues_cvmfs: CVMFS_PATH/sw.lsst.eu/q.json\nstorages_cvmfs: /elsewhere/s.json\n"
+    )
+    invocation = parse(["-q", "Q"], {"HARVESTER_PILOT_CONFIG": str(ini), **environment})
+    info = invocation.config.info
+    assert (info.queues_cvmfs, info.storages_cvmfs) == (
+        Path(base, "sw.lsst.eu/q.json"),
+        Path("/elsewhere/s.json"),
+    )
+    assert not invocation.remarks
 
 
 def test_ini_files_are_named_and_what_they_say_in_vain_is_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.redact import Redactor
 from pilot_core.config import WrapupConfig
 from pilot_core.errors import StorageError
 from pilot_core.experiments.generic import GenericExperiment
@@ -41,7 +42,9 @@ def wrapper(tool: FakeTool, paths: JobPaths, bundle: Callable[[Budget], FileRepo
         paths,
         experiment=GenericExperiment(),
         shipper=None,
-        uploader=LogUploader(tool, PREFIX, clock=CLOCK, roots=(paths.work, paths.shared)),
+        uploader=LogUploader(
+            tool, PREFIX, clock=CLOCK, roots=(paths.work, paths.shared), redactor=Redactor()
+        ),
         no_storage=None,
         bundle=bundle,
         stage_out=lambda _: ((), None),
@@ -117,7 +120,9 @@ def test_a_killed_pilot_with_little_time_stores_what_comes_first(
         paths,
         experiment=GenericExperiment(),
         shipper=shipper,
-        uploader=LogUploader(tool, PREFIX, clock=clock, roots=(paths.work, paths.shared)),
+        uploader=LogUploader(
+            tool, PREFIX, clock=clock, roots=(paths.work, paths.shared), redactor=Redactor()
+        ),
         no_storage=None,
         bundle=no_room,
         stage_out=lambda _: ((), None),

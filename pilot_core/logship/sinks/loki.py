@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pilot_core.logship.contract import Entry, Outcome, SinkLimits
-from pilot_core.logship.jsontext import joined
+from pilot_core.logship.jsontext import exact, joined
 from pilot_core.logship.sinks.doubt import PROBE, Doubt
 from pilot_core.logship.sinks.http import HttpPost, failed
-from pilot_core.logship.target import Target
+from pilot_core.logship.target import LABEL_KEYS, LOKI_PUSH, Target
 
 __all__ = ["LokiSink"]
 
-_PUSH = "/loki/api/v1/push"
 # Loki's own defaults: 256 KiB a line (max_line_size), 4 MiB a message.
 LIMITS = SinkLimits(entry_bytes=200_000, batch_bytes=3_000_000, batch_entries=1000)
 # The labels that pilot3 sets, and that queries at SLAC select by.
@@ -32,6 +31,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD_NS, _AGO_NS = 9 * 60 * 10**9, (7 * 24 - 1) * 3600 * 10**9
 
 
+_Labels = tuple[tuple[str, str], ...]
+
+
 class LokiSink:
     """Pushes to one Loki.
 
@@ -39,7 +41,8 @@ class LokiSink:
     ----------
     target
         Base URL; its options are labels (`loki;https://host:port;env=test`)
-        and come before the usual ones.
+        and come before the usual ones; `label_keys=PandaJobID,TaskID` names
+        fields of a record that are labels as well.
     logname
         Label `app`.
     """
@@ -47,7 +50,9 @@ class LokiSink:
     def __init__(self, target: Target, logname: str) -> None:
         self.name = f"Loki {logname}"
         self.limits = LIMITS
-        self._labels = {**_LABELS, "app": logname, **target.options}
+        labels = {**_LABELS, "app": logname, **target.options}
+        self._keys = tuple(filter(None, labels.pop(LABEL_KEYS, "").split(",")))
+        self._labels = labels
         self._http = HttpPost(target.endpoint)
         self._doubt = Doubt(self._probe)
 
@@ -63,28 +68,34 @@ class LokiSink:
         """Close the connection; a second call is harmless."""
         self._http.close()
 
-    def _push(self, streams: Mapping[str, Sequence[Sequence[str]]], timeout_s: float) -> Outcome:
-        """Lines (time, text) by level: Loki selects by label, and there are
+    def _push(self, streams: Mapping[_Labels, Sequence[Sequence[str]]], timeout_s: float) -> Outcome:
+        """Lines (time, text) by label: Loki selects by those, and there are
         few of them.
         """
-        pushed = [{"stream": self._labels | {"level": k}, "values": v} for k, v in streams.items()]
+        pushed = [{"stream": self._labels | dict(k), "values": v} for k, v in streams.items()]
         body = json.dumps({"streams": pushed}, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json"}
-        return self._http.post(_PUSH, body, headers, timeout_s=timeout_s).outcome
+        return self._http.post(LOKI_PUSH, body, headers, timeout_s=timeout_s).outcome
 
-    def _streams(self, entries: Sequence[Entry]) -> dict[str, list[list[str]]]:
-        streams: dict[str, list[list[str]]] = {}
+    def _streams(self, entries: Sequence[Entry]) -> dict[_Labels, list[list[str]]]:
+        streams: dict[_Labels, list[list[str]]] = {}
         now = time.time_ns()
         for entry in entries:
             # At the end: of a name that stands twice the last one counts.
             line = f'{joined(entry.payload).decode()}"insertId":"{entry.insert_id}"}}'
             moment = min(max(_nanoseconds(entry.timestamp), now - _AGO_NS), now + _AHEAD_NS)
-            streams.setdefault(entry.severity.lower(), []).append([str(moment), line])
+            streams.setdefault(self._stream(entry), []).append([str(moment), line])
         return streams
+
+    def _stream(self, entry: Entry) -> _Labels:
+        """The labels that are the entry's own."""
+        record = exact(entry.payload) if self._keys else {}
+        kept = [(key, str(record[key])) for key in self._keys if record.get(key) not in (None, "", [], {})]
+        return (*kept, ("level", entry.severity.lower()))
 
     def _probe(self, within_s: float) -> Outcome:
         line = json.dumps({"message": PROBE})
-        return self._push({"debug": [[str(time.time_ns()), line]]}, within_s)
+        return self._push({(("level", "debug"),): [[str(time.time_ns()), line]]}, within_s)
 
 
 def _nanoseconds(timestamp: str) -> int:

@@ -1,6 +1,9 @@
 """Files in a folder where others write too."""
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,46 @@ def test_read_only_folders_are_removed_and_nothing_is_no_failure(tmp_path: Path)
     remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
     remove_tree(tmp_path / "tree")
+
+
+# Folders closed to their own owner, made and removed by somebody who is not root:
+# their mode stops nobody else. Argument 1 is where.
+CLOSED = """
+import os, sys
+from pathlib import Path
+from pilot_core.base.files import remove_tree
+if os.getuid() == 0:
+    os.chown(sys.argv[1], 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+os.chdir(sys.argv[1])
+for mode in (0o000, 0o100, 0o500):
+    top = Path(f"w{mode:o}")
+    (top / "a" / "b").mkdir(parents=True)
+    (top / "file").touch()
+    (top / "a" / "b" / "file").touch()
+    Path(f"link{mode:o}").symlink_to("kept")
+    for path in (top / "a" / "b", top / "a", top):
+        path.chmod(mode)
+    remove_tree(top)
+    print(top.exists())
+Path("kept").mkdir()
+Path("kept").chmod(0o500)
+remove_tree(Path("link0"))
+print(oct(Path("kept").stat().st_mode))
+"""
+
+
+def test_a_folder_that_its_payload_has_closed_is_removed() -> None:
+    # Not in pytest's own folder: nobody else may go through that.
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", CLOSED, folder],
+            env={"PYTHONPATH": str(Path(__file__).parents[3])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout.split() == ["False", "False", "False", "0o40500"], done.stderr

@@ -1,11 +1,14 @@
 """What is secret in a job's secrets."""
 
 import json
+import logging
+import sys
+import threading
 import time
 
 import pytest
 
-from pilot_core.base.redact import Redactor, secret_values
+from pilot_core.base.redact import RedactingFilter, Redactor, secret_values, url_passwords
 
 NESTED = json.dumps(
     {"token": "hunter2-hunter2", "more": ["list-item", {"pin": 123456, "on": True, "no": None}]}
@@ -82,3 +85,64 @@ def test_the_secrets_of_one_job_are_words_in_the_next_one() -> None:
     assert redactor.text("message hunter2") == "*** ***"
     redactor.renew("another")
     assert redactor.text("message hunter2 another") == "message hunter2 ***"
+
+
+def test_values_added_by_several_threads_are_all_masked() -> None:
+    redactor, interval = Redactor(), sys.getswitchinterval()
+    names = [[f"secret-{thread}-{number}" for number in range(200)] for thread in range(4)]
+
+    def add(mine: list[str]) -> None:
+        for name in mine:
+            redactor.add(name)
+
+    threads = [threading.Thread(target=add, args=(mine,)) for mine in names]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    finally:
+        sys.setswitchinterval(interval)
+    assert {redactor.text(name) for mine in names for name in mine} == {"***"}
+
+
+def test_a_new_jobs_secrets_come_in_one_step() -> None:
+    """Nobody sees a moment in which nothing is masked."""
+    redactor = Redactor()
+    redactor.renew("hunter2-secret")
+    seen: set[str] = set()
+    stop, interval = threading.Event(), sys.getswitchinterval()
+
+    def look() -> None:
+        while not stop.is_set():
+            seen.add(redactor.text("hunter2-secret"))
+
+    thread = threading.Thread(target=look)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(2000):
+            redactor.renew("hunter2-secret")
+    finally:
+        stop.set()
+        thread.join(30)
+        sys.setswitchinterval(interval)
+    assert seen == {"***"}
+
+
+def test_the_password_of_a_proxy_is_masked_in_every_job() -> None:
+    environment = {"https_proxy": "http://user:geheim12@proxy:3128", "PATH": "/bin:/usr/bin", "X": "a@b:c"}
+    assert list(url_passwords(environment.values())) == ["geheim12"]
+    redactor = Redactor(url_passwords(environment.values()))
+    for user_secret in ("first-job", "second-job"):
+        redactor.renew(user_secret)
+        assert redactor.text(f"{user_secret} geheim12") == "*** ***"
+
+
+@pytest.mark.parametrize("argument", ["many", object()])
+def test_a_wrong_log_call_of_a_library_is_its_own_matter(argument: object) -> None:
+    record = logging.LogRecord("lib", logging.WARNING, "f.py", 1, "%d of hunter2-secret", (argument,), None)
+    assert RedactingFilter(Redactor(["hunter2-secret"])).filter(record)
+    said = record.getMessage()
+    assert said == "'%d of ***' was logged with arguments that do not fit it (TypeError)"

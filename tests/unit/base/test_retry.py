@@ -1,13 +1,14 @@
 """How long one waits, and that a budget is neither overrun nor thrown away."""
 
+import contextlib
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core.base.budget import Budget
-from pilot_core.base.retry import AWAY_RETRY, RetryPolicy, retry
+from pilot_core.base.budget import Budget, BudgetSpent
+from pilot_core.base.retry import AWAY_RETRY, HASTY_RETRY, RetryPolicy, retry
 from tests.fakes.clock import FakeClock
 
 FULL = RetryPolicy(attempts=0, first_s=2.0, cap_s=30.0)
@@ -67,16 +68,44 @@ def test_a_policy_without_end_makes_the_most_of_its_budget(
     assert len(left) <= 10 + seconds / 5
 
 
-def test_what_the_server_asks_for_is_not_cut_short() -> None:
+def waits(policy: RetryPolicy, *, asked_s: float, seconds: float) -> list[float]:
+    """Between the calls to one who always asks to be left alone for so long."""
     clock = FakeClock()
     with pytest.raises(OSError, match="no"):
         retry(
             lambda: (_ for _ in ()).throw(OSError("no")),
-            policy=AWAY_RETRY,
-            again=lambda _: 2_000.0,
+            policy=policy,
+            again=lambda _: asked_s,
             clock=clock,
-            budget=Budget(clock, 1_000.0, "test"),
+            budget=Budget(clock, seconds, "test"),
             stop=threading.Event(),
             what="test",
         )
-    assert clock.waits == []
+    return clock.waits
+
+
+@pytest.mark.parametrize("policy", [AWAY_RETRY, HASTY_RETRY])
+def test_what_the_server_asks_for_is_not_cut_short_while_there_is_time(policy: RetryPolicy) -> None:
+    for left in (901.0, 1_200.0, 5_000.0):
+        for wait in waits(policy, asked_s=900.0, seconds=left):
+            assert wait >= 900.0 or left <= 900.0
+            left -= wait
+
+
+def test_what_must_be_said_is_said_again_before_it_is_too_late() -> None:
+    """A pilot that is being killed, at a server that wants half an hour."""
+    for _ in range(100):
+        tries = waits(HASTY_RETRY, asked_s=1_800.0, seconds=8.0)
+        assert len(tries) >= 2
+        assert 8.0 - HASTY_RETRY.first_s <= sum(tries) < 8.0
+        assert len(waits(HASTY_RETRY, asked_s=1_800.0, seconds=300.0)) <= 20
+
+
+def test_a_call_that_may_fail_heeds_every_wish() -> None:
+    assert waits(RetryPolicy(attempts=3), asked_s=1_800.0, seconds=8.0) == []
+
+
+def test_out_of_time_is_no_failure_of_disk_or_network() -> None:
+    budget = Budget(FakeClock(), 0.0, "test")
+    with pytest.raises(BudgetSpent, match=r"^test: 0\.0 s are over$"), contextlib.suppress(OSError):
+        budget.timeout(1.0)

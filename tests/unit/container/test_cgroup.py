@@ -27,7 +27,6 @@ def test_v1(tmp_path: Path) -> None:
             ),
             f"cg/pids/{at}/pids.current": "9\n",
             f"cg/memory/{at}/memory.stat": "rss 1\ntotal_rss 1000\ntotal_swap 50\ntotal_cache 7\n",
-            f"cg/memory/{at}/memory.max_usage_in_bytes": "5000\n",
             f"cg/memory/{at}/cgroup.procs": "77\n78\n",
             f"cg/cpuacct/{at}/cpuacct.usage": "2500000000\n",
             f"cg/blkio/{at}/blkio.throttle.io_service_bytes_recursive": (
@@ -47,7 +46,6 @@ def test_v1(tmp_path: Path) -> None:
         threads=9,
         source="cgroup v1",
     )
-    assert cgroup.peak() == 5000
     assert cgroup.pids() == [77, 78]
 
 
@@ -60,7 +58,6 @@ def test_v2(tmp_path: Path) -> None:
             f"cg/{at}/cpu.stat": "usage_usec 1500000\nuser_usec 1\n",
             f"cg/{at}/memory.stat": "anon 4096\nfile 9\n",
             f"cg/{at}/memory.swap.current": "0\n",
-            f"cg/{at}/memory.peak": "8192\n",
             f"cg/{at}/pids.current": "3\n",
             f"cg/{at}/cgroup.procs": "77\n",
             f"cg/{at}/io.stat": "8:0 rbytes=5 wbytes=6 rios=1\n9:0 rbytes=1 wbytes=1\n",
@@ -71,7 +68,6 @@ def test_v2(tmp_path: Path) -> None:
     assert cgroup.stats() == Stats(
         cpu_s=1.5, rss=4096, swap=0, read_bytes=6, write_bytes=7, processes=1, threads=3, source="cgroup v2"
     )
-    assert cgroup.peak() == 8192
 
 
 def test_a_pid_of_somebody_else_is_not_believed(tmp_path: Path) -> None:
@@ -94,4 +90,3 @@ def test_a_container_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / at).rmdir()
     assert cgroup.stats() == Stats(source="cgroup v2")
     assert cgroup.pids() == []
-    assert cgroup.peak() is None

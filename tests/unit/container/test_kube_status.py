@@ -95,6 +95,8 @@ def test_what_may_yet_run() -> None:
     assert not state_of(pod("Pending")).over
     again = state_of(pod("Pending", {"waiting": {"reason": "ErrImagePull", "message": "i/o timeout"}}))
     assert (again.over, again.pull_failed) == (False, "ErrImagePull: i/o timeout")
+    digest = {"reason": "ErrImagePull", "message": "dial tcp: lookup reg.io: no answer (sha256:40364a)"}
+    assert state_of(pod("Pending", {"waiting": digest})).pull_failed
     full = condition("PodScheduled", "False", "Unschedulable", "0/3 nodes")
     assert state_of(pod("Pending", conditions=full)).unplaced == "Unschedulable: 0/3 nodes"
     assert state_of(pod("Pending", {"waiting": {"reason": "SomethingNew"}})).over is False

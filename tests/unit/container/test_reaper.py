@@ -129,6 +129,17 @@ def test_a_failure_is_told_and_the_lock_file_stays(engine: FakeEngine, tmp_path:
         assert reaper.reap().removed == ("dead",)
 
 
+def test_the_folder_is_open_to_the_pilots_of_other_users(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with Owner(tmp_path / "node" / "panda"):
+            assert (tmp_path / "node" / "panda").stat().st_mode & 0o7777 == 0o1777
+        with Owner(tmp_path / "node"):
+            assert (tmp_path / "node").stat().st_mode & 0o7777 == 0o755, "it was there before"
+    finally:
+        os.umask(before)
+
+
 def test_one_token_has_one_owner(tmp_path: Path) -> None:
     with Owner(tmp_path, "t") as owner, pytest.raises(BlockingIOError):
         Owner(tmp_path, owner.token).__enter__()

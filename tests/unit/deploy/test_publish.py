@@ -101,3 +101,22 @@ def test_a_signature_lies_beside_it_and_may_be_renewed(tmp_path: Path) -> None:
                 bucket(server), b"pilot", b"wrapper", prefix="", tag="2.0", key=tmp_path / "bad.pem"
             )
         assert "pilot3-2.0.tar.gz" not in server.objects, "nothing is published that cannot be signed"
+
+
+def test_without_credentials_it_says_so_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, BUCKET],
+        # No metadata server to ask either.
+        env={
+            "PATH": os.environ["PATH"],
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none.json"),
+            "NO_GCE_CHECK": "true",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"gs://{BUCKET}: ")
+    assert f"{tmp_path}/none.json" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -63,6 +63,7 @@ lsst.pipe.base.mp_graph_executor.MPGraphExecutorError: One or more tasks failed 
         (3, b"found no ERROR in here\ncp: error: no room\n", b"", "cp: error: no room"),
         (3, b"", b"ERROR: only in stdout\n", "only in stdout"),
         (3, b"giving up\n\n \n", b"", "giving up"),
+        (3, b"", b"hello\n", ""),
         (
             127,
             b"bash: line 1: pipetask: command not found\nTraceback?\n",
@@ -149,6 +150,7 @@ def test_no_output_takes_long(unit: bytes) -> None:
         (139, "exit code 139, killed by signal 11 (SIGSEGV)"),
         (143, "exit code 143, killed by signal 15 (SIGTERM)"),
         (160, "exit code 160, killed by signal 32"),
+        (168, "exit code 168, killed by signal 40 (SIGRTMIN+6)"),
         (255, "exit code 255"),
     ],
 )

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pilot_core.base.secretnames import SECRET_WORDS
 from pilot_core.errors import PayloadError
 from pilot_core.experiments.environment import select
-from pilot_core.experiments.files import ERROR_REPORT, SECRETS
+from pilot_core.experiments.files import ERROR_REPORT, SECRETS, forget_secrets
 from pilot_core.experiments.generic import GenericExperiment
 from pilot_core.experiments.rubin import RubinExperiment
 from pilot_core.model.codes import ErrorCode
@@ -111,6 +112,53 @@ def test_an_operator_may_list_a_credential_by_its_full_name() -> None:
     assert "OTHER" not in spec.environment
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SLURM_JWT", "PBS_COOKIE", "_CONDOR_CREDS", "LSB_PASSWD", "XRD_AUTH", "DAF_BUTLER_CREDENTIALS"),
+        *("LSST_DB_PASS", "LSST_DB_PWD", "LSST_DB_AUTH_CREDENTIALS", "LSST_HTTP_AUTH_BEARER_TOKEN"),
+        *("RUBIN_API_KEY", "RUBIN_SIGNING_KEY", "RUBIN_private_thing", "CTRL_OIDC_TOKEN"),
+    ],
+)
+def test_a_prefix_is_no_door_for_credentials(name: str) -> None:
+    assert name not in RUBIN.payload(JOB, QUEUE, PATHS, {name: "s3cret"}).environment
+    listed = RubinExperiment(pass_environment=(name,))
+    assert listed.payload(JOB, QUEUE, PATHS, {name: "s3cret"}).environment[name] == "s3cret"
+
+
+def test_paths_and_logins_that_payloads_need_pass_as_they_are() -> None:
+    environment = {
+        "LSST_DB_AUTH": "/home/svc/.lsst/db-auth.yaml",
+        "LSST_HTTP_AUTH_CLIENT_CERT": "/home/svc/cert.pem",
+        "LSST_HTTP_AUTH_CLIENT_KEY": "/home/svc/key.pem",
+        "PGPASSFILE": "/home/svc/.pgpass",
+        "LSST_RESOURCES_S3_PROFILE_embargo": "https://id:key@s3.example",
+        "https_proxy": "http://user:geheim12@proxy:3128",
+    }
+    found = RUBIN.payload(JOB, QUEUE, PATHS, environment).environment
+    assert environment.items() <= found.items()
+
+
+def test_the_wrapper_hides_the_same_names() -> None:
+    """It runs before there is any Python: its words are a copy."""
+    text = (Path(__file__).parents[3] / "pilot_starter/wrapper.sh").read_text()
+    assert f"local secret='{'|'.join(SECRET_WORDS)}'" in text
+    assert f"-name {SECRETS} " in text
+
+
+def test_who_removes_the_secrets_learns_what_to_mask(paths: JobPaths) -> None:
+    paths.shared.mkdir(exist_ok=True)
+    for folder in (paths.work, paths.shared):
+        (folder / SECRETS).write_text('{"user": {"token": "hunter2-hunter2"}}')
+    assert "hunter2-hunter2" in forget_secrets(paths)
+    assert forget_secrets(paths) == ()
+    # One that the payload has put there leads nowhere else.
+    (paths.work / "other").write_text("of somebody else")
+    (paths.work / SECRETS).symlink_to(paths.work / "other")
+    assert forget_secrets(paths) == ()
+    assert (paths.work / "other").exists()
+
+
 def test_rubins_runner_finds_what_it_reads() -> None:
     environment = {"S3_ENDPOINT_URL": "https://s3", "PATH": "/bin", "HARVESTER_ID": "h", "PANDAID": "stale"}
     found = RUBIN.payload(replace(JOB, task_id=9), QUEUE, PATHS, environment).environment
@@ -128,9 +176,26 @@ def test_the_site_prologs_variables_pass_beside_the_pilot_only() -> None:
         "LSST_RUN_TEMP_SPACE": "/scratch",
         "DAF_BUTLER_REPOSITORY_INDEX": "/i",
         "SLURM_JOB_ID": "1",
+        "AWS_CONFIG_FILE": "/site/aws-config.ini",
+        "AWS_PROFILE": "rubin",
+        "AWS_SHARED_CREDENTIALS_FILE": "/site/aws-credentials.ini",
     }
     assert environment.items() <= RUBIN.payload(JOB, QUEUE, PATHS, environment).environment.items()
     inside = RUBIN.payload(replace(JOB, image="lsst:w"), QUEUE, PATHS, environment).environment
+    assert not set(environment) & set(inside)
+
+
+@pytest.mark.parametrize("experiment", [RUBIN, GenericExperiment()])
+def test_a_payload_that_submits_work_finds_the_server_and_its_login(experiment: GenericExperiment) -> None:
+    environment = {
+        "PANDA_AUTH": "oidc",
+        "PANDA_AUTH_DIR": "/tokens/one",
+        "PANDA_AUTH_ORIGIN": "rubin.pilot",
+        "PANDA_AUTH_VO": "rubin:pilot",
+        "PANDA_SERVER_URL": "https://panda:8443",
+    }
+    assert environment.items() <= experiment.payload(JOB, QUEUE, PATHS, environment).environment.items()
+    inside = experiment.payload(replace(JOB, image="lsst:w"), QUEUE, PATHS, environment).environment
     assert not set(environment) & set(inside)
 
 
@@ -158,6 +223,18 @@ def test_the_reason_comes_before_the_exit_code(paths: JobPaths) -> None:
         b"x" * 70_000 + b"\nTraceback (most recent call last):\n  f\nValueError: no \xff star\n"
     )
     assert RUBIN.judge(1, paths, out_of_memory=False).diag == "ValueError: no star (exit code 1)"
+
+
+def test_the_last_line_of_stdout_passes_for_no_error(paths: JobPaths) -> None:
+    paths.stdout.write_text("hello\n")
+    assert (
+        RUBIN.judge(3, paths, out_of_memory=False).diag == "exit code 3; last line of payload.stdout: hello"
+    )
+    paths.stdout.write_text("can't fork\n" + "x" * 600)
+    assert len(RUBIN.judge(3, paths, out_of_memory=False).diag) == 500
+    # A pod's stdout holds its stderr, too.
+    paths.stdout.write_text("sh: can't fork\n")
+    assert RUBIN.judge(2, paths, out_of_memory=False).code is ErrorCode.RESOURCEUNAVAILABLE
 
 
 @pytest.mark.parametrize(("out_of_memory", "code"), [(False, 1344), (True, 1212)])
@@ -251,6 +328,17 @@ def test_nothing_but_the_jobs_own_files_is_kept(paths: JobPaths) -> None:
     (paths.work / "payload-d.txt").mkdir()
     os.mkfifo(paths.work / "payload-e.txt")
     assert RUBIN.log_files(paths) == []
+
+
+def test_a_log_that_the_payload_never_wrote_is_no_news(
+    paths: JobPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    (paths.work / "payload-log.json").symlink_to(paths.shared / "payload-log.json")
+    assert RUBIN.log_files(paths) == []
+    assert not caplog.records
+    (paths.work / "payload-x.json").symlink_to(paths.shared / "payload-log.json")
+    assert RUBIN.log_files(paths) == []
+    assert "payload-x.json is not kept" in caplog.text
 
 
 def test_a_name_that_no_storage_takes_is_no_log(paths: JobPaths, caplog: pytest.LogCaptureFixture) -> None:

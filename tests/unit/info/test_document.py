@@ -33,7 +33,9 @@ def test_a_map_with_one_or_all_queues_and_the_settings_themselves() -> None:
         (b'{"a": 1', "no JSON"),
         (b"[]", "no object"),
         (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
     ],
+    ids=range(6),
 )
 def test_what_is_no_document(raw: bytes, said: str) -> None:
     with pytest.raises(SetupError, match=f"^somewhere: .*{said}") as caught:
@@ -99,6 +101,14 @@ def test_nonsense_is_named(key: str, value: object) -> None:
     with pytest.raises(SetupError, match=f"queue Q: {key}") as caught:
         parse_queue({key: value}, "Q")
     assert caught.value.code is ErrorCode.QUEUEDATANOTOK
+
+
+def test_nonsense_that_is_deeper_than_the_stack_is_named() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(SetupError, match="queue Q: maxrss=something deeply nested is not a number"):
+        parse_queue({"maxrss": deep}, "Q")
 
 
 def test_protocols_by_activity_by_id_and_as_lists() -> None:

@@ -285,6 +285,15 @@ def test_an_input_does_not_take_the_place_of_the_pilots_files(name: str) -> None
         read(**{**dict.fromkeys(INPUTS, "x"), "fsize": "1", "inFiles": name})
 
 
+@pytest.mark.parametrize("value", ["True", True, 1])
+def test_an_event_service_job_is_not_run_as_an_ordinary_one(value: object) -> None:
+    with pytest.raises(BadJob, match=r"job definition: eventService=.*no event service") as caught:
+        read(eventService=value)
+    assert (caught.value.code, caught.value.panda_id) == (ErrorCode.NOTIMPLEMENTED, JOB["PandaID"])
+    for unset in ("NULL", "", None, "False", False):
+        assert read(eventService=unset).panda_id == JOB["PandaID"]
+
+
 @pytest.mark.parametrize("name", ["n" * 255, "a b", "a?b#c%20", "\N{SNOWMAN}", "-rf", "con", "$(id)"])
 def test_an_odd_name_is_a_name(name: str) -> None:
     job = read(outFiles=name, logFile=name + "x" if len(name) < 255 else "log")

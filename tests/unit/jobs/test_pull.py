@@ -56,6 +56,14 @@ def test_no_jobs() -> None:
     assert all(60.0 <= wait <= 180.0 for wait in clock.waits)
 
 
+@pytest.mark.parametrize(("requests", "failures", "asked"), [(5, 3, 3), (2, 5, 2), (5, 1, 1)])
+def test_an_idle_slot_ends_as_early_as_pilot3s(requests: int, failures: int, asked: int) -> None:
+    answers = Answers(*[None] * 5)
+    source, _, budget = pull(answers, requests=requests, failures=failures)
+    assert source.next(budget=budget, stop=threading.Event()) is None
+    assert (source.ended, answers.asked) == (Ending.NO_JOBS, asked)
+
+
 def test_failures_that_do_not_heal() -> None:
     answers = Answers(DOWN, NotAuthorised("expired"), DOWN)
     source, clock, budget = pull(answers)

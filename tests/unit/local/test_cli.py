@@ -10,6 +10,7 @@ import pytest
 from pilot_core.base.scope import Scope
 from pilot_core.local.cli import main
 from pilot_core.local.server import LocalPanda
+from pilot_core.local.views import job_folder
 from tests.fakes.pki import make_pki
 
 
@@ -149,6 +150,9 @@ def test_one_job_closely_and_its_logs(capsys: pytest.CaptureFixture[str], panda:
         (("submit", "--file", "/nonexistent/job.json"), "/nonexistent/job.json: No such file"),
         (("submit", "--command", " "), "--command is empty"),
         (("submit", "--command", "true", "--queue", "NOPE"), "no queue 'NOPE'"),
+        (("submit", "--command", "true", "--image", "bad image!"), "--image 'bad image!' is no name of a"),
+        (("submit", "--command", "true", "--image", ""), "--image '' is no name of a"),
+        (("submit", "--command", "x", "--transformation", "~/script.sh"), "'~/script.sh' is a path"),
         (("work", "--queue", "NOPE"), "no queue 'NOPE'"),
         (("run", "--folder", "/dev/null/x"), "--folder /dev/null/x: Not a directory"),
         (("status", "12"), "there is no job 12"),
@@ -175,6 +179,31 @@ def test_logs_of_the_last_job(capsys: pytest.CaptureFixture[str], panda: LocalPa
     panda.store.submit({})
     last = panda.store.submit({})
     assert f"job {last} is activated: its logs come when it has ended" in run(capsys, panda, "logs")[2]
+
+
+def test_a_job_that_runs_here_is_seen_at_work(capsys: pytest.CaptureFixture[str], panda: LocalPanda) -> None:
+    panda_id = panda.store.submit({})
+    assert "folder" not in run(capsys, panda, "status", str(panda_id))[1]
+    work = panda.folder / "work" / f"PanDA_Pilot-{panda_id}"
+    work.mkdir(parents=True)
+    (work / "payload.stdout").write_text("so far\n")
+    (work / "payload.stderr").touch()
+    (work / "payload-log.json").symlink_to(panda.folder / "nowhere")
+    (work / "an-output.fits").touch()
+    assert f"folder     {work}\n" in run(capsys, panda, "status", str(panda_id))[1]
+    shown = run(capsys, panda, "logs")[1].splitlines()
+    assert shown == [
+        f"==> {work}/payload.stderr (0 bytes)",
+        f"==> {work}/payload.stdout (7 bytes)",
+        "so far",
+    ]
+
+
+def test_a_job_of_the_demonstration_is_found(tmp_path: Path) -> None:
+    work = tmp_path / "worker" / "tmp" / "panda_x1" / "PanDA_Pilot-7"
+    assert job_folder({"id": 7}, tmp_path) is None
+    work.mkdir(parents=True)
+    assert job_folder({"id": 7}, tmp_path) == work
 
 
 def test_no_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_jobs_without_and_with_docker() -> None:
     assert {job.definition["transformation"] for job in plain} == {"http://h:1/trf/demo"}
     docker = demo_jobs("http://h:1", image="i:1")
     assert [job.definition.get("container_name", "") for job in docker] == ["", "i:1", "", "i:1"]
-    assert docker[0].definition["jobPars"] == "i:1 demo work 20"
+    assert docker[0].definition["jobPars"] == "/tmp/panda i:1 demo work 20"
     assert [job.state for job in docker] == ["finished", "failed", "cancelled", "finished"]
 
 

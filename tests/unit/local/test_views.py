@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from pilot_core.base.clock import SystemClock
 from pilot_core.local.auth import Tokens
 from pilot_core.local.desk import Desk
+from pilot_core.local.rows import JobRow
 from pilot_core.local.store import Store
 from pilot_core.local.views import jobs_table, log_folder, split_logs, tail
 
@@ -30,6 +33,24 @@ def test_exit_codes_of_payloads_that_ran_and_of_those_that_did_not(tmp_path: Pat
     ]
     assert lines[1].endswith("  job0  " + "x" * 60 + "...")
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "pilot_code", "code", "shown"),
+    [
+        ("cancelled", 1144, 0, None),
+        ("failed", 1201, 0, None),
+        ("failed", 1201, 143, 143),
+        ("failed", 1137, 0, 0),
+        ("finished", 0, 0, 0),
+        ("running", 0, None, None),
+    ],
+)
+def test_the_exit_code_of_a_payload_that_was_ended(
+    status: str, pilot_code: int, code: int | None, shown: int | None
+) -> None:
+    columns = {"pilotErrorCode": pilot_code, "transExitCode": code}
+    assert JobRow(1, "Q", {}, status=status, columns=columns).payload_code == shown
 
 
 def test_logs_in_the_order_for_reading(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_core.logship.disk import ConfinedDisk
+from pilot_core.logship.disk import ConfinedDisk, folders_outside
 
 
 @pytest.fixture
@@ -51,3 +51,15 @@ def test_a_folder_that_is_a_link_itself_counts_as_what_it_leads_to(
     alias.symlink_to(shared)
     disk = ConfinedDisk([alias])
     disk.close(disk.open(alias / "payload-log.json"))
+
+
+def test_a_folder_inside_the_job_s_is_not_named_by_the_operator(tmp_path: Path) -> None:
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "key").write_bytes(b"secret")
+    (work / "logs").symlink_to(elsewhere)
+    files = [work / "logs/key", work / "a", work / "x/../b", Path("/var/log/y"), work / "../z"]
+    assert folders_outside(work, files) == [Path("/var/log"), tmp_path]
+    with pytest.raises(PermissionError):
+        ConfinedDisk([work, *folders_outside(work, files[:3])]).open(work / "logs/key")

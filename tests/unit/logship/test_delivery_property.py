@@ -82,8 +82,8 @@ class World:
         """The process is gone after so many answers."""
         answers = steps % 4
 
-        class Killed(Exception):
-            pass
+        class Killed(BaseException):
+            """Not what a sink may raise."""
 
         mood, left = self.rig.sink.mood, [answers]
 
@@ -99,22 +99,40 @@ class World:
         self.rig.sink.mood = mood
         self.rig.kill()
 
-    def rename(self, _: int) -> None:
-        """Rotation. Looked at before, so that the old file is known."""
-        if not self.rig.disk.exists(self.rig.path):
-            return
-        self.complete()
-        self.rig.ship()
-        self.turns += 1
-        self.rig.disk.rename(self.rig.path, self.rig.path.with_name(f"{self.rig.path.name}.{self.turns}"))
+    def look(self, _: int) -> None:
+        """At the names only, as during a request or a wait."""
+        self.rig.shipper._look()
 
-    def truncate(self, _: int) -> None:
-        """copytruncate. Read before: what was not is in the copy only."""
+    def wait(self, number: int) -> None:
+        """Shorter and longer than anything the shipper waits for."""
+        self.rig.clock.now += (3.0, 12.0, 65.0, 700.0, 9 * 3600.0)[number % 5]
+
+    def rename(self, _: int) -> None:
+        """Rotation, as Python's handler does it: the newest is `.1`. Nobody need
+        have looked at the file, or know that it was truncated.
+        """
+        disk, path = self.rig.disk, self.rig.path
+        if not disk.exists(path):
+            return
+        self.complete()
+        for turn in range(self.turns, 0, -1):
+            disk.rename(path.with_name(f"{path.name}.{turn}"), path.with_name(f"{path.name}.{turn + 1}"))
+        self.turns += 1
+        disk.rename(path, path.with_name(f"{path.name}.1"))
+
+    def truncate(self, number: int) -> None:
+        """copytruncate. Read before: what was not is in the copy only. Then it
+        may grow past the old place before anybody looks.
+        """
         if not self.rig.disk.exists(self.rig.path):
             return
         self.complete()
+        failing, self.failing = self.failing, False
         self.rig.ship()
+        self.failing = failing
         self.rig.disk.truncate(self.rig.path)
+        if number % 2:
+            self.write(number)
 
     def stop(self, _: int) -> None:
         """An orderly end, with or without the sink's help, and a new pilot."""
@@ -142,6 +160,8 @@ STEPS: Sequence[Callable[[World, int], None]] = (
     World.write,
     World.begin,
     World.ship,
+    World.look,
+    World.wait,
     World.kill,
     World.kill_in_a_request,
     World.rename,

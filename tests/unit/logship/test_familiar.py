@@ -195,7 +195,7 @@ def record(message: str, *, second: int = 42, lineno: int = 97, label: str = "is
 
 
 def familiar() -> Familiar:
-    return Familiar(Redactor([SECRET]), Stamps("", NOW - 9000.0, lambda: NOW), 40_000)
+    return Familiar(Redactor([SECRET]), Stamps("", NOW - 9000.0), 40_000)
 
 
 def known(looks: Familiar, told: list[bytes]) -> list[bool]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilot_core.base import text
 from pilot_core.logship import jsontext
 from pilot_core.logship.batch import request, weight
 from pilot_core.logship.checkpoint import Checkpoint, Place
@@ -21,7 +22,7 @@ from pilot_core.logship.level import severity
 from pilot_core.logship.resource import PodFacts, Resource
 from pilot_core.logship.split import struct_size, text_pieces
 from pilot_core.logship.stamp import Stamps
-from pilot_core.logship.target import Target, parse_target
+from pilot_core.logship.target import Target, at_loki, parse_target
 
 TARGETS = {
     "google-cloud-logging": ("google", ""),
@@ -57,6 +58,34 @@ TARGETS = {
 def test_targets_of_the_field(text: str) -> None:
     kind, endpoint = TARGETS[text]
     assert parse_target(text) == Target(kind, endpoint)
+
+
+def test_loki_s_own_variables() -> None:
+    target = parse_target("loki;https://dummy:80;env=test")
+    assert at_loki(target, "", ()) == target
+    found = at_loki(target, "https://loki.example.org/base/loki/api/v1/push", ["PandaJobID", "TaskID"])
+    assert found.endpoint == "https://loki.example.org/base"
+    assert dict(found.options) == {"env": "test", "label_keys": "PandaJobID,TaskID"}
+    google = parse_target("google-cloud-logging")
+    assert at_loki(google, "http://h:1", ["x"]) == google
+    with pytest.raises(ValueError, match="LOKI_URL=nonsense"):
+        at_loki(target, "nonsense", ())
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [('["a", "b"]', ("a", "b")), ("a, b", ("a", "b")), ("", ()), ("[]", ()), ("['a']", None), ("[1]", None)],
+)
+def test_words_or_a_list(written: str, words: tuple[str, ...] | None) -> None:
+    if words is None:
+        with pytest.raises(ValueError, match="JSON list"):
+            text.listed(written)
+    else:
+        assert text.listed(written) == words
+
+
+def test_names_may_have_blanks_around_them() -> None:
+    assert text.names(" a.json, b c.json :d,, ") == ("a.json", "b c.json", "d")
 
 
 def test_target_options() -> None:
@@ -167,7 +196,7 @@ NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
     ],
 )
 def test_times(asctime: object, expected: str | None) -> None:
-    stamps = Stamps("", NOW - 1.5, lambda: NOW)
+    stamps = Stamps("", NOW - 1.5)
     before = stamps.last
     assert before == "2023-11-14T22:13:18.500000Z"
     assert stamps.of(asctime) == (expected or before)
@@ -178,7 +207,7 @@ def test_times(asctime: object, expected: str | None) -> None:
     "second", ["2023-11-14T22:00:00.12345xZ", "2023-11-14T22:00:00.123456 ", "2023-11-14T22:00:00.12345²Z"]
 )
 def test_the_short_way_for_the_same_second_checks_the_rest(second: str) -> None:
-    stamps = Stamps("", NOW, lambda: NOW)
+    stamps = Stamps("", NOW)
     first = stamps.of("2023-11-14T22:00:00.123456Z")
     assert stamps.of(second) == first
     assert stamps.of("2023-11-14T22:00:00.999999Z") == "2023-11-14T22:00:00.999999Z"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +358,29 @@ def test_without_orjson_the_entries_are_the_same() -> None:
         timeout=60,
     )
     assert found.stdout.decode().splitlines() == [str(entry) for entry in feed(data, limit=5000)]
+
+
+#: 3 MB each: as Python objects they would take 50 to 200 MB.
+CROWDS = {
+    "numbers": b'{"a":[' + b",".join([b"1.5"] * 800_000) + b"]}",
+    "objects": b'{"a":[' + b",".join([b'{"b":1}'] * 400_000) + b"]}",
+    "run together": b'{"b":1}' * 400_000,
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_a_large_line_of_very_many_values_is_text(name: str) -> None:
+    line = CROWDS[name]
+    tracemalloc.start()
+    entries = maker().feed(Chunk([line + b"\n"], 0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "".join(json.loads(e.payload)["message"] for e in entries).encode() == line
+    assert peak < 12 * len(line)
+
+
+def test_a_large_record_of_few_values_stays_one() -> None:
+    line = json.dumps({"message": "a, b; " * 300_000, "levelname": "ERROR"}).encode() + b"\n"
+    (entry,) = maker().feed(Chunk([line], 0))
+    assert entry.severity == "ERROR"
+    assert json.loads(entry.payload)["message"] == "a, b; " * 300_000

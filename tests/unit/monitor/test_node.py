@@ -30,8 +30,11 @@ Tree = Mapping[str, str]
 @pytest.mark.parametrize(
     ("tree", "cpu"),
     [
-        (AMD_2_CORES, Cpu("AMD EPYC", 2, 512, 2445.4, "x86_64-v3")),
-        (GKE_N2, Cpu("Intel(R) Xeon(R) CPU @ 2.80GHz", 4, 33792, 2800.2, "x86_64-v4")),
+        (AMD_2_CORES, Cpu("AMD EPYC", 2, 512, 2445.4, "x86_64-v3", 1, 2, False, True)),
+        (
+            GKE_N2,
+            Cpu("Intel(R) Xeon(R) CPU @ 2.80GHz", 4, 33792, 2800.2, "x86_64-v4", 1, 2, True, True),
+        ),
         (ARM, Cpu("", 2, 0, 0.0, "")),
         ({}, Cpu()),
     ],
@@ -54,15 +57,39 @@ def test_a_level_needs_all_its_flags(tmp_path: Path, flags: str, level: str) -> 
     assert read_cpu(tmp_path).level == level
 
 
-def test_the_unit_is_pilot3s_and_fits_its_column() -> None:
-    assert (
-        cpu_unit(Cpu("Intel(R) Xeon(R) CPU @ 2.80GHz", 4, 33792)) == "s+Intel Xeon 4-Core Processor 33792 KB"
-    )
-    assert (
-        cpu_unit(Cpu("AMD EPYC 7B12 64-Core Processor", 8, 512)) == "s+AMD EPYC 7B12 8-Core Processor 512 KB"
-    )
-    assert cpu_unit(Cpu()) == "s+unknown 1-Core Processor"
-    assert cpu_unit(Cpu("σ", 1)) == "s+ 1-Core Processor"
+@pytest.mark.parametrize(
+    ("cpu", "unit"),
+    [
+        # Measured: pilot3 3.11.5.1 on this kind of machine.
+        (
+            Cpu("AMD EPYC", 2, 512, sockets=1, physical_cores=2, avx2=True),
+            "s+AMD EPYC 512 KB 2-Core Processor 1-Socket+AVX2",
+        ),
+        (
+            Cpu("Intel(R) Xeon(R) CPU @ 2.80GHz", 4, 33792, sockets=1, physical_cores=2, hyper_threads=True),
+            "s+Intel(R) Xeon(R) CPU @ 2.80GHz 33792 KB 2-Core Processor HT 1-Socket",
+        ),
+        (
+            Cpu("AMD EPYC 7B12 64-Core Processor", 8, 512, sockets=2, physical_cores=8, avx2=True),
+            "s+AMD EPYC 7B12 8-Core Processor 512 KB 2-Sockets+AVX2",
+        ),
+        (
+            Cpu("Intel Core Processor (Broadwell)", 4, 16384, sockets=1, physical_cores=4),
+            "s+Intel 4-Core Processor (Broadwell) 16384 KB 1-Socket",
+        ),
+        (
+            Cpu("Intel Xeon Processor (Skylake, IBRS)", 20, 16384, sockets=1, physical_cores=10),
+            "s+Intel Xeon 10-Core Processor (Skylake, IBRS) 16384 KB 1-Socket",
+        ),
+        (Cpu(), "s+UNKNOWN 1-Core Processor"),
+        (Cpu("\N{GREEK SMALL LETTER SIGMA}", 1), "s+UNKNOWN 1-Core Processor"),
+    ],
+)
+def test_the_unit_is_pilot3s(cpu: Cpu, unit: str) -> None:
+    assert cpu_unit(cpu) == unit
+
+
+def test_the_unit_fits_its_column() -> None:
     assert len(cpu_unit(Cpu("x" * 500, 256, 10**6))) == 128
 
 

@@ -47,6 +47,8 @@ def test_the_last_line_counts_and_the_peaks_stay(folders: tuple[Path, Path]) -> 
         "cpu_s": 87.0,
         "peak_rss_kb": 755428,
         "peak_pss_kb": 678832,
+        "peak_vmem_kb": 3097732,
+        "peak_swap_kb": 5,
         "memory_source": "prmon",
     }
 
@@ -80,6 +82,8 @@ def test_the_last_line_of_a_dead_prmon_is_no_measurement(folders: tuple[Path, Pa
         "cpu_s",
         "peak_rss_kb",
         "peak_pss_kb",
+        "peak_vmem_kb",
+        "peak_swap_kb",
     }
 
 
@@ -89,6 +93,7 @@ def test_columns_come_in_any_order_and_number(folders: tuple[Path, Path]) -> Non
         "vmem_kb": 30,
         "rss_kb": 20,
         "peak_rss_kb": 20,
+        "peak_vmem_kb": 30,
         "cpu_s": 11.0,
         "memory_source": "prmon",
     }
@@ -102,9 +107,10 @@ def test_an_empty_file_hides_no_other(folders: tuple[Path, Path]) -> None:
 
 
 def test_the_summary_serves_where_there_is_no_text(folders: tuple[Path, Path]) -> None:
-    most = {"rss": 900, "pss": 800, "rchar": 7, "utime": 3, "stime": 1, "nprocs": 4, "vmem": 1e30}
+    most = {"rss": 900, "pss": 800, "rchar": 7, "utime": 3, "stime": 1, "nprocs": 4, "swap": 6, "vmem": 1e30}
     (folders[1] / "prmon.json").write_text(json.dumps({"Max": most, "Avg": {"rss": 1}}))
-    assert look(*folders) == {"rchar": 7, "cpu_s": 4.0, "peak_rss_kb": 900, "peak_pss_kb": 800}
+    peaks = {"peak_rss_kb": 900, "peak_pss_kb": 800, "peak_swap_kb": 6}
+    assert look(*folders) == {"rchar": 7, "cpu_s": 4.0, **peaks}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"Max": 3}', '{"Max": {"rss": "x"}}', "[" * 9999])

@@ -119,7 +119,7 @@ def test_usage_sums_up() -> None:
     usage = meter.add(
         Sample(1090.0, 90.0, cpu_s=15.0, rss_kb=300, pss_kb=80, rchar=9000, peak_rss_kb=450, peak_pss_kb=20)
     )
-    assert (usage.samples, usage.cpu_s) == (3, 20.0)
+    assert (usage.samples, usage.cpu_s) == (2, 20.0)
     assert (usage.max_rss, usage.avg_rss, usage.max_pss, usage.avg_pss) == (450, 200.0, 90, 85.0)
     assert (usage.max_vmem, usage.avg_vmem, usage.max_swap) == (500, 500.0, 0)
     assert (usage.rchar, usage.rate_rchar, usage.write_bytes) == (9000, 100.0, 60)
@@ -140,6 +140,22 @@ def test_a_peak_between_two_samples_counts_and_a_lower_one_does_not() -> None:
     meter.add(Sample(1030.0, 30.0, rss_kb=500))
     assert meter.close(running_s=50.0, cpu_s=None, max_rss_kb=400).max_rss == 500
     assert meter.close(running_s=50.0, cpu_s=None, max_rss_kb=900).max_rss == 900
+
+
+def test_the_peaks_of_a_summary_count_for_all_kinds_of_memory() -> None:
+    peaks = {"peak_rss_kb": 8, "peak_pss_kb": 7, "peak_vmem_kb": 21, "peak_swap_kb": 2}
+    usage = UsageMeter().add(Sample(1030.0, 30.0, rss_kb=1, pss_kb=1, vmem_kb=3, swap_kb=0, **peaks))
+    assert (usage.max_rss, usage.max_pss, usage.max_vmem, usage.max_swap) == (8, 7, 21, 2)
+    assert (usage.avg_rss, usage.avg_vmem) == (1.0, 3.0)
+
+
+def test_a_look_at_a_payload_that_is_over_measures_nothing() -> None:
+    meter = UsageMeter()
+    over = Sample(1001.0, 1.0, cpu_s=0.2, rss_kb=0, pss_kb=0, vmem_kb=0, swap_kb=0, rchar=0, workdir_bytes=9)
+    assert meter.add(over).samples == 0
+    usage = meter.add(Sample(1002.0, 2.0, rss_kb=100))
+    assert (usage.samples, usage.avg_rss) == (1, 100.0)
+    assert meter.add(over).avg_rss == 100.0
 
 
 def samples() -> list[Sample]:

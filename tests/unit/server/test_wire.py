@@ -217,7 +217,7 @@ def test_types_are_the_servers() -> None:
     """
     for field in UPDATE:
         wanted = v1.METHODS["pilot/update_job"].params[field.v1].kind
-        ours = {Kind.INT: "int", Kind.FLOAT: "float"}.get(field.kind, "str")
+        ours = {Kind.INT: "int", Kind.AMOUNT: "int", Kind.FLOAT: "float"}.get(field.kind, "str")
         assert ours == wanted or (wanted == "number" and ours != "str"), field.v1
 
 
@@ -246,6 +246,27 @@ def test_nothing_measured_nothing_sent() -> None:
         "cpu_conversion_factor",
         "mean_core_count",
     } & set(body)
+
+
+@pytest.mark.parametrize(("started_s", "told"), [(1_714_565_400.0, "12:10:00"), (None, "12:08:20")])
+def test_the_server_counts_from_the_payloads_start(started_s: float | None, told: str) -> None:
+    report = replace(FAILED, started_s=started_s)
+    assert wire_v1.update(report, frozenset(), False).body["start_time"] == f"2024-05-01 {told}"
+    starting = replace(report, state=JobState.STARTING)
+    assert "start_time" not in wire_v1.update(starting, frozenset(), False).body
+
+
+def test_a_memory_of_nothing_is_no_measurement_but_an_empty_swap_is() -> None:
+    short = replace(FINISHED, usage=Usage(cpu_s=0.2, samples=1, max_rss=4_000))
+    body = wire_v1.update(short, frozenset(), False).body
+    assert {"max_rss": 4_000, "max_swap": 0, "tot_rchar": 0}.items() <= body.items()
+    assert not {"avg_rss", "max_pss", "avg_pss", "max_vmem", "avg_vmem"} & set(body)
+
+
+def test_half_a_core_on_average_is_not_none_at_all() -> None:
+    idle = replace(HEARTBEAT, usage=Usage(cpu_s=5.0, cores=0.33))
+    assert "mean_core_count" not in wire_v1.update(idle, frozenset(), False).body
+    assert wire_legacy.update(idle, frozenset(), False).body["meanCoreCount"] == 0.33
 
 
 def test_a_final_report_always_has_a_code() -> None:

@@ -1,14 +1,18 @@
 """Harvester's environment -> settings."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from pilot_core.errors import SetupError
+from pilot_core.ledger import Ledger
+from pilot_core.model.report import JobReport, JobState, Node
 from pilot_starter.cli import build_config, main
 from pilot_starter.config import StarterConfig
+from pilot_starter.health import WorkerStatus, write_status
 from pilot_starter.settings import read, settings
 from pilot_starter.table import KINDS, MADE, SETTINGS
 
@@ -120,6 +124,14 @@ def test_prompts_and_the_like_are_no_placeholders() -> None:
         ({"PILOT_EXTRA_OPTIONS": "'half"}, "PILOT_EXTRA_OPTIONS"),
         ({"USE_REALTIME_LOGGING": "perhaps"}, "USE_REALTIME_LOGGING='perhaps': expected yes or no"),
         ({"PILOT_HEALTH_PORT": "abc"}, "PILOT_HEALTH_PORT='abc': expected"),
+        (
+            {"PANDA_SERVER_URL": "https://panda.cern.ch:port"},
+            "PANDA_SERVER_URL='https://panda.cern.ch:port': Port could not",
+        ),
+        ({"PANDA_SERVER_URL": "panda:99999"}, "PANDA_SERVER_URL='panda:99999': Port out of range"),
+        ({"PANDA_SERVER_URL": "panda:0"}, "PANDA_SERVER_URL='panda:0': expected http"),
+        ({"PANDA_SERVER_URL": "https://[::1"}, "PANDA_SERVER_URL='https://\\[::1': Invalid IPv6"),
+        ({"PANDA_SERVER_URL": "ftp://panda"}, "PANDA_SERVER_URL='ftp://panda': expected http"),
         ({"PILOT_SHA256": "zz"}, "PILOT_SHA256='zz': expected 64 hexadecimal digits"),
         (
             {"PILOT_SOURCE": "https://h/p#sha256=zz"},
@@ -140,6 +152,7 @@ def test_nonsense_is_named(environment: dict[str, str], words: str) -> None:
         (["--grace", "soon"], "--grace='soon': expected a number of seconds"),
         (["--silent", "-5"], "--silent='-5': expected a number of seconds, not negative"),
         (["--silent", "0"], "--silent='0': expected seconds, more than 0"),
+        (["--url", "https://h:port"], "--url='https://h:port': Port could not be cast"),
         (["--sha256", "zz"], "--sha256='zz': expected 64 hexadecimal digits"),
         (["--public-key", "/nope"], "--public-key='/nope': No such file or directory"),
         (["--public-key", __file__], "holds no public key"),
@@ -232,3 +245,29 @@ def test_secret_values_do_not_show_in_the_settings() -> None:
     shown = repr(config({"proxyContent": "PRIVATE", "PGPASSWORD": "geheim"}))
     assert "PRIVATE" not in shown
     assert "geheim" not in shown
+
+
+def test_status_tells_where_the_job_and_its_payload_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = WorkerStatus("running", 1, 1, "Q", str(tmp_path / "log"), str(tmp_path), started=0.0)
+    write_status(tmp_path / "wid.json", worker)
+    report = JobReport(
+        panda_id=5, attempt=1, state=JobState.RUNNING, site="S", node=Node(name="n"), start_s=60.0
+    )
+    ledger = Ledger(tmp_path)
+    ledger.take(report, work=tmp_path / "PanDA_Pilot-5", shared=tmp_path, labels={}, engine="docker")
+    ledger.runs_as("abc")
+    monkeypatch.setenv("PILOT_WORKER_LOG", str(tmp_path / "wid.log"))
+    assert main(["status", "-q", "Q"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["started"] == "1970-01-01T00:00:00+00:00"
+    assert told["job"] == {
+        "PandaID": 5,
+        "attempt": 1,
+        "stage": "taken",
+        "folder": str(tmp_path / "PanDA_Pilot-5"),
+        "engine": "docker",
+        "payload": "abc",
+        "since": "1970-01-01T00:01:00+00:00",
+    }

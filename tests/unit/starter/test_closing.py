@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,26 @@ class Slow:
             raise ServerUnreachable("too slow")
 
 
-def ended(folder: Path, hurry_s: float, **owner: object) -> list[str]:
+class Mends(logging.Handler):
+    """A folder that cannot be entered (ELOOP) until somebody complains."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.complaints = 0
+        self._home = home
+        self._real = home.rename(home.with_name("real"))
+        home.symlink_to(home)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "cannot be read: Too many levels" in record.getMessage():
+            self.complaints += 1
+            self._home.unlink()
+            self._real.rename(self._home)
+
+
+def ended(
+    folder: Path, hurry_s: float, *, away: bool = False, owner: Mapping[str, object] | None = None
+) -> list[str]:
     """What was done within so many seconds, of a pilot that held a job."""
     clock = VirtualClock()
     slow: Any = Slow(clock)
@@ -73,9 +93,8 @@ def ended(folder: Path, hurry_s: float, **owner: object) -> list[str]:
     ledger = Ledger(home)
     ledger.take(report, work=home / "work", shared=home / "shared", labels={})
     # The process of that number is another one by now.
-    owner = {"pid_ticks": 1, **owner}
     document = json.loads(ledger.path.read_text())
-    document["held"].update(owner)
+    document["held"].update({"pid_ticks": 1, **(owner or {})})
     ledger.path.write_text(json.dumps(document))
     log = home / "wrapper-wid.log"
     log.write_text("a line\n")
@@ -92,7 +111,13 @@ def ended(folder: Path, hurry_s: float, **owner: object) -> list[str]:
     )
     end = ChildEnd(exit_code=None, signum=signal.SIGKILL, asked=signal.SIGTERM, killed=True)
     began = clock.monotonic()
-    closing.close(end, words="the end", hurry_s=hurry_s)
+    mends = Mends(home) if away else logging.NullHandler()
+    logging.getLogger("pilot_starter").addHandler(mends)
+    try:
+        closing.close(end, words="the end", hurry_s=hurry_s)
+    finally:
+        logging.getLogger("pilot_starter").removeHandler(mends)
+    assert not isinstance(mends, Mends) or mends.complaints == 1
     assert clock.monotonic() - began <= hurry_s + 0.5
     assert Ledger(home).path.exists() == ("final report" not in slow.done)
     done: list[str] = slow.done
@@ -129,5 +154,9 @@ def test_what_does_not_fit_is_left_out_from_the_end(tmp_path: Path, caplog: pyte
 def test_a_job_of_somebody_who_may_be_running_is_left_alone(
     tmp_path: Path, owner: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert ended(tmp_path, 9.0, **owner) == ["worker's records", "worker's log"]
+    assert ended(tmp_path, 9.0, owner=owner) == ["worker's records", "worker's log"]
     assert "job 5 is left alone: pilot" in caplog.text
+
+
+def test_a_job_state_file_that_could_not_be_read_is_asked_again(tmp_path: Path) -> None:
+    assert ended(tmp_path, 9.0, away=True) == ORDER

@@ -13,10 +13,11 @@ from pilot_core.base.redact import Redactor
 from pilot_core.errors import SetupError
 from pilot_core.model.codes import ErrorCode
 from pilot_starter import upload
-from pilot_starter.config import CredentialSources
+from pilot_starter.config import CredentialSources, StarterConfig
 from pilot_starter.credentials import Credentials
 from pilot_starter.health import WorkerStatus, examine, heartbeat_fresh, read_status, write_status
-from pilot_starter.place import leave_home
+from pilot_starter.place import leave_home, make_home
+from tests.fakes.descriptors import no_descriptor_free
 
 
 def credentials(tmp_path: Path, sources: CredentialSources) -> Credentials:
@@ -185,3 +186,13 @@ def test_what_is_kept_holds_no_credential(tmp_path: Path, keepsake: str) -> None
         (home / keepsake).mkdir()
     leave_home(home)
     assert ([path.name for path in home.iterdir()] if home.exists() else [""]) == [keepsake]
+
+
+def test_a_given_folder_whose_job_state_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    config = StarterConfig(
+        queue="Q", site="Q", tmp_dir=tmp_path, worker_log=tmp_path / "log", work_dir=tmp_path
+    )
+    words = "pilot_job_state.json cannot be read: Too many open files"
+    with no_descriptor_free(), pytest.raises(SetupError, match=words):
+        make_home(config)
+    assert make_home(config) == tmp_path.resolve()

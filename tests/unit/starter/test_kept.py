@@ -3,6 +3,8 @@ while.
 """
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -91,6 +93,57 @@ def test_it_stops_when_told_to(tmp_path: Path) -> None:
     stop.set()
     sweep(tmp_path, now=NOW, stop=stop)
     assert (tmp_path / "panda_a").exists()
+
+
+def test_a_tree_deeper_than_the_stack_goes_like_any_other(tmp_path: Path) -> None:
+    folder = home(tmp_path)
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    os.utime(folder, (NOW - HOUR,) * 2)
+    assert swept(tmp_path) == {"panda_a"}
+
+
+def test_what_cannot_be_looked_at_ends_no_worker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep(tmp_path / ("x" * 300), now=NOW, stop=threading.Event())
+    assert "is not swept: File name too long" in caplog.text
+
+
+# An audit hook stays for the life of the process.
+WATCHED = """
+import os, sys, threading
+from pathlib import Path
+from pilot_starter.kept import sweep
+gone = []
+sys.addaudithook(lambda event, args: gone.append(args[0]) if event == "os.remove" else None)
+sweep(Path(sys.argv[1]), now=float(sys.argv[2]), stop=threading.Event())
+print(*(os.path.basename(path) for path in gone))
+"""
+
+
+def test_the_mark_goes_last(tmp_path: Path) -> None:
+    """What a sweep that was cut short leaves is the next worker's to remove."""
+    folder = home(tmp_path)
+    (folder / "sub").mkdir()
+    for name in ("a", "sub/b", "z"):
+        (folder / name).touch()
+    (folder / "link").symlink_to(tmp_path)
+    os.utime(folder, (NOW - HOUR,) * 2)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(tmp_path), str(NOW)],
+        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    *others, last = done.stdout.split()
+    assert (sorted(others), last) == (["a", "b", "link", "pilotlog.txt", "z"], STARTER_LOCK)
+    assert not folder.exists()
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

@@ -13,14 +13,7 @@ from pilot_core.ledger import HeldJob, Ledger
 from pilot_core.model.codes import ErrorCode
 from pilot_core.model.report import JobReport, JobState, Node
 from pilot_starter.child import ChildEnd
-from pilot_starter.lastwill import (
-    Cause,
-    Heirs,
-    cause_of_death,
-    execute,
-    oom_kills,
-    with_log_url,
-)
+from pilot_starter.lastwill import Cause, Heirs, cause_of_death, execute, oom_kills
 from pilot_starter.remains import Stored
 
 KILL = int(signal.SIGKILL)
@@ -36,6 +29,9 @@ KILL = int(signal.SIGKILL)
         (ChildEnd(None, KILL, signal.SIGTERM, True), 0, 1, ErrorCode.SIGTERM),
         (ChildEnd(143, None, signal.SIGTERM), 0, 0, ErrorCode.SIGTERM),
         (ChildEnd(None, int(signal.SIGSEGV)), 0, 0, ErrorCode.SIGSEGV),
+        # Real-time signals, most of which have no name in `signal`.
+        (ChildEnd(None, 40), 0, 0, ErrorCode.KILLSIGNAL),
+        (ChildEnd(None, 32), 0, 0, ErrorCode.KILLSIGNAL),
         (ChildEnd(69, None), 0, 0, ErrorCode.NOLOCALSPACE),
         (ChildEnd(1, None), 0, 0, ErrorCode.INTERNALPILOTPROBLEM),
         (ChildEnd(0, None), 0, 0, ErrorCode.INTERNALPILOTPROBLEM),
@@ -58,6 +54,21 @@ def test_cause(end: ChildEnd, before: int | None, after: int | None, code: Error
 )
 def test_cause_on_a_node_that_goes_away(end: ChildEnd, code: ErrorCode) -> None:
     assert cause_of_death(end, oom_before=0, oom_after=0, preempted=True).code is code
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (ChildEnd(3, None), "exited with 3"),
+        (ChildEnd(None, KILL), "was killed by SIGKILL"),
+        (ChildEnd(None, KILL, signal.SIGTERM, True), "was killed by SIGKILL (it did not end in time)"),
+        (ChildEnd(None, 40), "was killed by SIGRTMIN+6"),
+        (ChildEnd(None, 32), "was killed by signal 32"),
+    ],
+)
+def test_how_it_ended_in_words(end: ChildEnd, words: str) -> None:
+    assert end.words == words
+    assert words in cause_of_death(end, oom_before=None, oom_after=None).diag
 
 
 @pytest.mark.parametrize(
@@ -205,15 +216,3 @@ def test_nothing_owed_nothing_done(tmp_path: Path) -> None:
     estate = Estate()
     assert settle(tmp_path, estate) == ""
     assert not estate.steps
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("http://w/log|Kubernetes|PR|4.0", "gs://x|Kubernetes|PR|4.0"),
-        ("Kubernetes|PR|4.0", "gs://x|Kubernetes|PR|4.0"),
-        ("", "gs://x"),
-    ],
-)
-def test_the_logs_address_comes_first_in_pilot_id(before: str, after: str) -> None:
-    assert with_log_url(before, "gs://x") == after

@@ -109,6 +109,18 @@ def test_the_payload_of_the_job_before_is_not_this_ones(config: StarterConfig, t
     assert ("payload_running_seconds", ()) not in scrape(config)
 
 
+@pytest.mark.parametrize("text", ['{"format": 2, "held": {}}', "{half", None])
+def test_whoever_asks_changes_nothing_in_the_pilots_record(
+    config: StarterConfig, tmp_path: Path, text: str | None
+) -> None:
+    """A newer pilot's record, a broken one, and what is no file at all."""
+    path = Ledger(tmp_path).path
+    path.symlink_to(path) if text is None else path.write_text(text)
+    before = sorted(one.name for one in tmp_path.iterdir())
+    assert ("job_id", ()) not in scrape(config)
+    assert sorted(one.name for one in tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"vitals": 3}', '{"vitals": {"jobs/finished/0": "many"}}', "[" * 100_000, "{}"]
 )

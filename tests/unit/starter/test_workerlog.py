@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilot_core import loglines
-from pilot_core.base.logs import DEBUG_FORMAT, PLAIN_FORMAT
+from pilot_core.base.logs import line_formatter
 from pilot_core.base.redact import Redactor
+from pilot_core.jobs.definition import read_definition
 from pilot_core.logship.contract import Chunk, Entry, Source
 from pilot_core.model.codes import ErrorCode
 from pilot_starter.workerlog import WorkerRecords
@@ -155,6 +156,15 @@ def test_secrets_are_masked() -> None:
     assert b"geheimnis" not in entry.payload
 
 
+@pytest.mark.parametrize("words", ["job definition = {'PandaID': 666, 'jobName': 'x'}", "ready for new job"])
+def test_a_name_inside_a_message_tells_of_no_job(words: str) -> None:
+    """A payload names its files as it likes."""
+    real = long("INFO", "p", "f", "job definition = {'PandaID': 77, 'jobName': 'n'}")
+    named = long("WARNING", "p", "f", f"x | {words}") + f"{T}123 | ERROR    | not stored: {words}\n"
+    found = bodies(make((real + named).encode()))
+    assert [body["PandaJobID"] for body in found] == ["77"] * 3
+
+
 def test_definition_that_was_cut_still_names_the_job() -> None:
     text = long("INFO", "p", "f", "job definition = {'PandaID': 77, 'jobName': 'n', 'jobPars': 'cut he")
     (body,) = bodies(make(text.encode()))
@@ -211,6 +221,13 @@ def test_restart_at_any_mark_makes_the_same_records(seed: int) -> None:
     assert sorted(got.values()) == sorted(make((PILOT3 * 2).encode()))
 
 
+@pytest.mark.parametrize("state", ["x", "{}", '{"a":1}', "[]", '{"time":5}', '{"failed":"no"}', "[" * 100_000])
+def test_a_state_that_tells_nothing_starts_anew(state: str) -> None:
+    made = WorkerRecords(Source(Path("log"), "f1", 0.0, state=state), hostname="h", redactor=Redactor())
+    made.feed(Chunk([long("ERROR", "p", "f", "it broke").encode()], 0))
+    assert len(made.flush()) == 1
+
+
 def test_lines_after_a_flush_make_a_record_of_their_own() -> None:
     maker = WorkerRecords(Source(Path("log"), "f1", 0.0), hostname="h", redactor=Redactor())
     head = long("ERROR", "p", "f", "it broke").encode()
@@ -224,10 +241,18 @@ def test_lines_after_a_flush_make_a_record_of_their_own() -> None:
     assert first.insert_id < second.insert_id
 
 
-@pytest.mark.parametrize("line_format", [DEBUG_FORMAT, PLAIN_FORMAT])
-def test_our_own_pilots_lines_are_understood(line_format: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("debug", [True, False])
+def test_our_own_pilots_lines_are_understood(debug: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.handler.setFormatter(logging.Formatter(line_format))
+    caplog.handler.setFormatter(line_formatter(debug=debug))
+    definition = {
+        "PandaID": "12",
+        "attemptNr": 1,
+        "transformation": "t",
+        "jobPars": "a|b",
+        "jobName": "isr | 1",
+    }
+    loglines.dump_job_definition(read_definition(definition))
     loglines.payload_finished(7, 3, "failed")
     loglines.perform_initial_payload_error_analysis(3, "no such file")
     loglines.dump_payload_stderr(b"one\ntwo\n")
@@ -239,3 +264,5 @@ def test_our_own_pilots_lines_are_understood(line_format: str, caplog: pytest.Lo
         (entry,) = [e for e in records if words.encode() in e.payload]
         assert entry.severity == severity, words
     assert records[-1].severity == "INFO"
+    known = [(body.get("PandaJobID"), body.get("jobName")) for body in bodies(records)]
+    assert known == [*[("12", "isr | 1")] * (len(known) - 1), (None, None)]

@@ -10,6 +10,7 @@ import pytest
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import SystemClock
 from pilot_core.base.files import remove_tree
+from pilot_core.base.redact import Redactor
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
 from pilot_core.storage.bundle import Bundle, make_bundle
@@ -31,7 +32,15 @@ def work(tmp_path: Path) -> Path:
 
 def pack(work: Path, *, name: str = "log.tgz", seconds: float = 20.0, **kwargs: object) -> Bundle:
     time = Budget(CLOCK, seconds, "bundle")
+    kwargs.setdefault("redactor", Redactor())
     return make_bundle(work, work / name, top=TOP, budget=time, **kwargs)  # type: ignore[arg-type]
+
+
+def content(bundle: Bundle, name: str) -> bytes:
+    with tarfile.open(bundle.path) as tar:
+        member = tar.extractfile(f"{TOP}/{name}")
+        assert member is not None
+        return member.read()
 
 
 def names(path: Path) -> list[str]:
@@ -132,3 +141,33 @@ def test_a_folder_that_cannot_be_entered_costs_itself_alone(work: Path) -> None:
     ((name, why),) = bundle.left_out
     assert (name.count("d" * 250) > 10, why) == (True, "File name too long")
     remove_tree(work)
+
+
+def test_a_known_secret_is_masked_in_any_file(work: Path) -> None:
+    secret = "S3CRET-of-the-job"
+    large = b"x" * (3 * 1024 * 1024 - 5) + secret.encode() + b"y" * 1000
+    (work / "payload.stdout").write_text(f"password={secret}\n")
+    (work / "sub" / "large.dat").write_bytes(large)
+    (work / f"a{secret}").write_text("-")
+    bundle = pack(work, redactor=Redactor([secret]))
+    assert content(bundle, "payload.stdout") == b"password=***\n"
+    assert content(bundle, "sub/large.dat") == large.replace(secret.encode(), b"***")
+    assert content(bundle, "sub/b.dat") == b"b" * 1000
+    assert content(bundle, "LEFT_OUT.txt") == b"a***: may hold a secret\n"
+    raw = bundle.path.read_bytes()
+    assert (bundle.size, bundle.adler32) == (len(raw), f"{zlib.adler32(raw):08x}")
+    assert (work / "sub" / "large.dat").read_bytes() == large
+
+
+def test_a_link_is_judged_by_what_it_leads_to(work: Path) -> None:
+    (work / "user.pem").write_text("KEY")
+    (work / "secrets" / "deep").mkdir(parents=True)
+    (work / "secrets" / "deep" / "inner").write_text("KEY")
+    (work / "notes.txt").symlink_to("user.pem")
+    (work / "more.txt").symlink_to("secrets/deep/inner")
+    (work / "fine.txt").symlink_to("a.dat")
+    bundle = pack(work)
+    assert set(bundle.members) == {"pilotlog.txt", "payload.stdout", "a.dat", "fine.txt", "sub/b.dat"}
+    assert {name for name, why in bundle.left_out if why == "may hold a secret"} == {
+        *("user.pem", "secrets", "notes.txt", "more.txt")
+    }

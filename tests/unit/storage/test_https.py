@@ -1,5 +1,6 @@
 """The copytool https when the server or the way to it fails."""
 
+import contextlib
 import os
 import time
 import zlib
@@ -59,6 +60,9 @@ PASSING = [
     Fault("lose", "MOVE"),
     Fault("reset", "HEAD"),
     Fault("status", "MOVE", status=500),
+    Fault("status", status=302, headers={"Location": "http://[bad"}),
+    Fault("status", "HEAD", status=200, headers={"Content-Length": "12, twelve"}),
+    Fault("status", "HEAD", status=200, headers={"Content-Length": "9" * 5000}),
 ]
 
 
@@ -73,10 +77,16 @@ def test_a_passing_failure_is_survived(store: HttpsStore, source: Path, fault: F
     assert {name: data for name, (data, _) in store.files.items()} == {NAME: source.read_bytes()}
 
 
-@pytest.mark.parametrize("kind", ["reset", "half", "lose"])
-def test_a_broken_download_is_repeated(store: HttpsStore, source: Path, tmp_path: Path, kind: str) -> None:
+BROKEN = [
+    *(Fault(kind, "GET") for kind in ("reset", "half", "lose")),
+    Fault("status", "GET", status=200, headers={"Content-Length": "\xb2"}),
+]
+
+
+@pytest.mark.parametrize("fault", BROKEN, ids=lambda f: f.kind)
+def test_a_broken_download_is_repeated(store: HttpsStore, source: Path, tmp_path: Path, fault: Fault) -> None:
     put(store, source)
-    store.faults = [Fault(kind, "GET")]
+    store.faults = [fault]
     get(store, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
@@ -157,6 +167,31 @@ def test_a_server_that_hangs_costs_no_more_than_the_budget(
         put(store, source, seconds=1.0, stall_s=60.0)
     assert caught.value.code is ErrorCode.STAGEOUTTIMEOUT
     assert CLOCK.monotonic() - started < 2.0
+
+
+@pytest.mark.parametrize("status", [201, 302, 403, 503])
+def test_an_answer_without_an_end_is_read_no_further_than_its_first_words(
+    store: HttpsStore, source: Path, status: int
+) -> None:
+    headers = {"Location": f"{store.url}/logs/elsewhere"} if status == 302 else {}
+    store.faults = [Fault("flood", status=status, headers=headers)]
+    with contextlib.suppress(StorageError):
+        put(store, source)
+    assert store.faults == []
+    assert store.flooded < 50_000_000
+
+
+@pytest.mark.parametrize("status", [201, 403])
+def test_an_answer_that_drips_costs_no_more_than_the_budget(
+    store: HttpsStore, source: Path, status: int
+) -> None:
+    store.faults = [Fault("drip", status=status)]
+    started = CLOCK.monotonic()
+    with pytest.raises(StorageError) as caught:
+        put(store, source, seconds=1.0)
+    assert caught.value.code is ErrorCode.STAGEOUTTIMEOUT
+    # Its first words alone would take seven minutes.
+    assert CLOCK.monotonic() - started < 60.0
 
 
 def test_a_certificate_of_a_stranger_is_final(tmp_path: Path, source: Path) -> None:

@@ -7,14 +7,18 @@ import os
 import resource
 import threading
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pilot_core.base.budget import Budget
+from pilot_core.base.budget import Budget, BudgetSpent
 from pilot_core.base.clock import SystemClock
+from pilot_core.base.redact import Redactor
 from pilot_core.errors import StorageError
 from pilot_core.model.codes import ErrorCode
+from pilot_core.storage.clean import cleaned, holds, masked
 from pilot_core.storage.logs import LogUploader, content_type
 from tests.fakes.storage import PREFIX, FakeTool
 
@@ -35,13 +39,19 @@ def work(tmp_path: Path) -> Path:
 
 
 def uploader(
-    tool: FakeTool, *roots: Path, workers: int = 4, cap_bytes: int = 0, gzip_bytes: int = 0
+    tool: FakeTool,
+    *roots: Path,
+    workers: int = 4,
+    cap_bytes: int = 0,
+    gzip_bytes: int = 0,
+    secrets: Sequence[str] = (),
 ) -> LogUploader:
     return LogUploader(
         tool,
         PREFIX,
         clock=CLOCK,
         roots=roots,
+        redactor=Redactor(secrets),
         workers=workers,
         cap_bytes=cap_bytes,
         gzip_bytes=gzip_bytes,
@@ -227,14 +237,128 @@ def test_where_no_browser_could_be_told_nothing_is_packed(work: Path) -> None:
     assert set(tool.encodings.values()) == {""}
 
 
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 def test_no_room_to_pack_it_is_no_reason_not_to_store_it(work: Path) -> None:
     tool = FakeTool()
     (work / "payload.stderr").write_bytes(os.urandom(1_000_000))
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
-    try:
+    with no_file_larger_than(100_000):
         result = uploader(tool, work, gzip_bytes=500_000).upload([work / "payload.stderr"], budget=budget())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert result.failed == {}
     assert tool.objects[f"{PREFIX}payload.stderr"] == (work / "payload.stderr").read_bytes()
+
+
+SECRET = "S3CRET-of-the-job"
+
+
+def stored_text(tool: FakeTool, name: str) -> bytes:
+    return tool.objects[f"{PREFIX}{name}"]
+
+
+def test_a_secret_that_a_payload_prints_is_not_stored(work: Path) -> None:
+    tool = FakeTool()
+    text = f"password={SECRET}\n" * 3
+    (work / "payload.stdout").write_text(text)
+    (work / "payload.bin").write_bytes(b"\xff\x00" + SECRET.encode() + b"\xfe")
+    result = uploader(tool, work, secrets=[SECRET]).upload(sorted(work.iterdir()), budget=budget())
+    assert result.failed == {}
+    assert stored_text(tool, "payload.stdout") == b"password=***\n" * 3
+    assert stored_text(tool, "payload.bin") == b"\xff\x00***\xfe"
+    # What is told is what is stored; what holds no secret is not copied.
+    told = result.stored[work / "payload.stdout"]
+    clean = stored_text(tool, "payload.stdout")
+    assert (told.size, told.adler32) == (len(clean), f"{zlib.adler32(clean):08x}")
+    assert tool.sources[f"{PREFIX}pilotlog.txt"] == work / "pilotlog.txt"
+    # The job's own file stays as it is, and nothing beside it is left.
+    assert (work / "payload.stdout").read_text() == text
+    assert len(list(work.iterdir())) == 4
+
+
+def test_a_packed_one_is_masked_before_it_is_packed(work: Path) -> None:
+    tool = FakeTool()
+    (work / "payload.stdout").write_text(f"{SECRET}\n" * 1000)
+    uploader(tool, work, gzip_bytes=100, secrets=[SECRET]).upload([work / "payload.stdout"], budget=budget())
+    assert gzip.decompress(stored_text(tool, "payload.stdout")) == b"***\n" * 1000
+
+
+@pytest.mark.parametrize("shift", range(0, len(SECRET) + 1, 4))
+def test_no_half_of_a_secret_stands_at_the_cuts_of_an_excerpt(work: Path, shift: int) -> None:
+    tool = FakeTool()
+    head, tail = 25_000, 75_000
+    text = bytearray(b"." * 300_000)
+    for cut in (head, len(text) - tail):
+        text[cut - shift : cut - shift + len(SECRET)] = SECRET.encode()
+    (work / "payload.stdout").write_bytes(text)
+    uploader(tool, work, cap_bytes=head + tail, secrets=[SECRET]).upload(
+        [work / "payload.stdout"], budget=budget()
+    )
+    begin, _, end = stored_text(tool, "payload.stdout").split(b"\n")
+    assert set(begin + end) <= set(b".*")
+    assert len(begin + end) > head + tail - 2 * len(SECRET)
+
+
+def test_what_cannot_be_masked_is_not_stored_and_said(work: Path) -> None:
+    tool = FakeTool()
+    (work / "payload.stdout").write_text(f"{SECRET}\n" + "x" * 200_000)
+    files = [work / "payload.stdout", work / "pilotlog.txt"]
+    with no_file_larger_than(100_000):
+        result = uploader(tool, work, secrets=[SECRET]).upload(files, budget=budget())
+    assert set(tool.objects) == {f"{PREFIX}pilotlog.txt"}
+    err = result.failed[work / "payload.stdout"]
+    assert err.code is ErrorCode.NOLOCALSPACE
+    assert err.diag.startswith("payload.stdout holds a secret and is not stored: no copy without it")
+    # Later there is room.
+    assert uploader(tool, work, secrets=[SECRET]).upload(files, budget=budget()).failed == {}
+
+
+def test_where_nothing_can_be_written_what_holds_no_secret_is_stored(work: Path, tmp_path: Path) -> None:
+    """A full disk is the day on which logs matter."""
+    tool = FakeTool()
+    (work / "payload.stdout").write_text(SECRET)
+    files = [work / "payload.stdout", work / "pilotlog.txt"]
+    # The first root is where a copy would be made.
+    result = uploader(tool, tmp_path / "none", work, secrets=[SECRET]).upload(files, budget=budget())
+    assert set(tool.objects) == {f"{PREFIX}pilotlog.txt"}
+    assert result.failed[work / "payload.stdout"].code is ErrorCode.FILEHANDLINGFAILURE
+
+
+def test_who_has_no_time_to_look_stores_nothing(work: Path) -> None:
+    with pytest.raises(BudgetSpent), cleaned(work / "pilotlog.txt", work, [b"x" * 9], budget=budget(0.0)):
+        pass
+
+
+def test_a_link_to_a_key_and_a_name_with_a_secret_are_no_logs(work: Path) -> None:
+    tool = FakeTool()
+    (work / "user.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    (work / "panda_secrets.json").write_text("{}")
+    (work / "payload.txt").symlink_to("user.pem")
+    (work / "payload.all.txt").symlink_to("panda_secrets.json")
+    (work / f"payload.{SECRET}").touch()
+    files = sorted(work.glob("payload.*"))
+    result = uploader(tool, work, secrets=[SECRET]).upload(files, budget=budget())
+    assert {path.name for path in result.stored} == {"payload.stdout", "payload.stderr"}
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 64])
+def test_what_is_masked_piece_by_piece_is_masked_as_a_whole(block: int) -> None:
+    """Values that overlap each other, themselves and the ends of blocks."""
+    values = sorted([b"abcdef", b"defghijk", b"aaaaaa", b"secret"], key=len, reverse=True)
+    for text, clean in [
+        (b"", b""),
+        (b"nothing of it", b"nothing of it"),
+        (b"abcdefghijk.", b"***."),
+        (b".aaaaaaaaaaaaa.", b".***."),
+        (b"secretsecret", b"******"),
+        (b"abcdefg secre tsecret", b"***g secre t***"),
+    ]:
+        blocks = [text[at : at + block] for at in range(0, len(text), block)]
+        assert holds(blocks, values) == (text != clean)
+        assert b"".join(masked(blocks, values)) == clean

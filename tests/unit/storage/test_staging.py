@@ -270,3 +270,20 @@ def test_who_asks_for_progress_gets_it_alone(caplog: pytest.LogCaptureFixture) -
     clock.now += 60.0
     tell("a", 5, 9)
     assert (seen, terminal.getvalue(), caplog.messages) == ([("a", 5, 9)], "", [])
+
+
+def test_the_jobs_secrets_are_no_output(tmp_path: Path) -> None:
+    tool = FakeTool()
+    (tmp_path / "panda_secrets.json").write_text("{}")
+    (tmp_path / "out.json").symlink_to("panda_secrets.json")
+    result = put(tool, tmp_path, "panda_secrets.json", "out.json")
+    assert {err.code for err in result.failed.values()} == {ErrorCode.FILEHANDLINGFAILURE}
+    assert (len(result.failed), tool.objects) == (2, {})
+
+
+def test_data_is_stored_as_it_is(tmp_path: Path) -> None:
+    """Whatever it holds: nothing masks an output."""
+    tool = FakeTool()
+    (tmp_path / "user.key").write_bytes(b"S3CRET-of-the-job -----BEGIN PRIVATE KEY-----")
+    assert put(tool, tmp_path, "user.key").failed == {}
+    assert tool.objects[f"{PREFIX}user.key"] == (tmp_path / "user.key").read_bytes()
