@@ -18,7 +18,7 @@ from pilot_core.errors import SetupError
 from pilot_core.ignored import IGNORED
 from pilot_core.inifiles import read_ini
 from pilot_core.model.codes import ErrorCode
-from pilot_core.options import Help, add_options, listing
+from pilot_core.options import Help, Parser, add_options, listing
 from pilot_core.resolve import BadSetting, Setting, Value, resolve
 from pilot_core.server.url import DEFAULT_SERVER, base_url
 from pilot_core.settings import GROUPS, MADE, SETTINGS
@@ -84,7 +84,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pilot.py",
         usage="pilot.py -q QUEUE [options]",
         description="PanDA pilot: takes jobs from a PanDA server and sees each one through.",

@@ -21,6 +21,7 @@ from pilot_core.base.redact import Redactor, url_passwords
 from pilot_core.config import Config
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.ledger import FILE_NAME as LEDGER
+from pilot_core.logship.target import parse_target
 from pilot_core.model.codes import ErrorCode, exit_code
 
 __all__ = ["run"]
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         return exit_code(err.code)
     if invocation.show:
         sys.stdout.write(cli.show(invocation) + "\n")
-        return 0
+        return _check(invocation.config)
     if find_spec("requests") is None:
         # Imported when it is first needed: without this, deep in some thread.
         lacks = f"{sys.executable} has no Python package 'requests': name a Python that has the pilot's"
@@ -67,6 +68,17 @@ def run(argv: Sequence[str]) -> int:
     if config.worker.cleanup and home != launched and code is ErrorCode.NONE and not _owes(home):
         remove_tree(home)
     return shell
+
+
+def _check(config: Config) -> int:
+    """What a pilot would only say in its log; 0 if there is nothing."""
+    try:
+        if config.realtime.enabled:
+            parse_target(config.realtime.server)
+    except ValueError as err:
+        sys.stderr.write(f"pilot.py: real-time logging would be off: --realtime-logging-server {err}\n")
+        return exit_code(ErrorCode.GENERALERROR)
+    return 0
 
 
 def _own_secrets(config: Config) -> Iterable[str]:

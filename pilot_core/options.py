@@ -3,15 +3,17 @@ with its source in `--show-config`. Pure; pilot and starter share it.
 """
 
 import argparse
+import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 from pilot_core.base import text
 from pilot_core.resolve import Setting, Value, unit
 
-__all__ = ["Help", "add_options", "default", "listing", "metavar", "shown"]
+__all__ = ["Help", "Parser", "add_options", "default", "listing", "metavar", "shown"]
 
 # What a converter takes.
 _METAVARS: Mapping[Callable[[str], object], str] = {
@@ -39,6 +41,16 @@ class Help(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=36)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what an option may have meant that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, with a hint."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        super().error(f"{message}: is it {near[0]}?" if near else message)
 
 
 def metavar(setting: Setting) -> str:

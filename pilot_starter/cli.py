@@ -14,7 +14,7 @@ from pilot_core import __version__
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.ledger import Ledger
 from pilot_core.model.codes import exit_code
-from pilot_core.options import Help, add_options, listing
+from pilot_core.options import Help, Parser, add_options, listing
 from pilot_core.resolve import Value
 from pilot_core.server.url import base_url
 from pilot_starter.config import StarterConfig
@@ -27,7 +27,7 @@ __all__ = ["build_config", "main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pilot-starter",
         usage="pilot-starter [run|healthcheck|status|shell] [options] [-- options of the pilot]",
         description="Start a PanDA pilot, keep it company, tell its story, outlive it.",

@@ -21,6 +21,7 @@ from enum import StrEnum
 from pilot_core import loglines
 from pilot_core.base.redact import Redactor
 from pilot_core.logship.contract import Chunk, Entry, Mark, Source
+from pilot_core.logship.stamp import Stamps
 
 __all__ = ["WorkerRecords"]
 
@@ -225,11 +226,13 @@ class WorkerRecords:
             body["PandaJobID"] = story.panda_id
         if story.job_name:
             body["jobName"] = story.job_name
+        # Each on its own: the same after a restart.
+        stamps = Stamps("", self._source.since)
         entries.append(
             Entry(
                 payload=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
                 severity=story.severity,
-                timestamp=f"{story.time[:10]}T{story.time[11:19]}.{story.time[20:23]}Z",
+                timestamp=stamps.of(f"{story.time[:10]}T{story.time[11:19]}.{story.time[20:23]}Z"),
                 insert_id=f"{self._source.file_id}-{record.start:012d}-{record.end:012d}",
             )
         )

@@ -5,6 +5,7 @@ hold.
 import json
 import logging
 import re
+import string
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -50,6 +51,12 @@ _LOGIN = re.compile(r"://[^\s/@:\"'\\]*+:([^\s/@\"'\\]++)@")
 # A value shorter than this is more likely a word than a secret; masking it
 # would garble every line that holds the word.
 _SHORTEST = 6
+
+# A key has dozens of lines in base64, each a value of its own. Text without one
+# long run of such letters holds none of them: ten times as fast to find out.
+_RUN = b"x" * 60
+_LETTERS = (string.ascii_letters + string.digits + "+/=").encode()
+_BASE64 = bytes(_RUN[0] if letter in _LETTERS else 32 for letter in range(256))
 
 
 def secret_values(text: str) -> Iterator[str]:
@@ -102,6 +109,14 @@ def _maskable(values: Iterable[str]) -> frozenset[str]:
     return frozenset(spelt for part in parts if len(part) >= _SHORTEST for spelt in _spellings(part))
 
 
+def _is_block(value: str) -> bool:
+    return (
+        len(value) >= len(_RUN)
+        and value.isascii()
+        and value.encode().translate(_BASE64) == _RUN[:1] * len(value)
+    )
+
+
 def _longest_first(values: Iterable[str]) -> tuple[str, ...]:
     """So that a value that contains another one goes whole."""
     return tuple(sorted(values, key=len, reverse=True))
@@ -123,19 +138,17 @@ class Redactor:
         and at each `renew`.
     """
 
-    def __init__(
-        self, values: Iterable[str] = (), *, own: Callable[[], Iterable[str]] = lambda: ()
-    ) -> None:
+    def __init__(self, values: Iterable[str] = (), *, own: Callable[[], Iterable[str]] = lambda: ()) -> None:
         self._lock = threading.Lock()
         self._own = own
         self._lasting = _maskable((*values, *own()))
-        self._values = _longest_first(self._lasting)
+        self._assign(self._lasting)
 
     def add(self, *values: str) -> None:
         """Mask these values from now on; short ones are passed over."""
         fresh = _maskable(values)
         with self._lock:
-            self._values = _longest_first(fresh.union(self._values))
+            self._assign(fresh.union(self._values))
 
     def renew(self, *values: str) -> None:
         """Mask these instead of those added before, for a job of its own.
@@ -146,7 +159,12 @@ class Redactor:
         with self._lock:
             # What was ours stays masked: a renewed token's forerunner is valid.
             self._lasting |= own
-            self._values = _longest_first(fresh | self._lasting)
+            self._assign(fresh | self._lasting)
+
+    def _assign(self, values: Iterable[str]) -> None:
+        self._values = _longest_first(values)
+        words = tuple(value for value in self._values if not _is_block(value))
+        self._parts = words, tuple(value for value in self._values if _is_block(value))
 
     def known_bytes(self) -> tuple[bytes, ...]:
         """The known values as they stand in a file, the longest first.
@@ -175,9 +193,12 @@ class Redactor:
 
     def suspects(self, text: str) -> bool:
         """Whether `text` may hold a secret: False is sure, True is not. Cheap."""
-        for value in self._values:
+        words, blocks = self._parts
+        for value in words:
             if value in text:
                 return True
+        if blocks and _RUN in text.encode("utf-8", "replace").translate(_BASE64):
+            return True
         # The same hints as `_HINTS`, written out: once per log record, and a
         # single letter that most lines lack is found ten times as fast as a
         # word.

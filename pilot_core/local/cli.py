@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pilot_core import __version__
 from pilot_core.local import commands as console
 from pilot_core.local.client import Unanswered
 from pilot_core.local.folder import DEFAULT_FOLDER, sole_server
@@ -21,6 +22,7 @@ from pilot_core.local.run import Outcome, run_demo
 from pilot_core.local.server import LocalPanda, TlsFiles
 from pilot_core.local.shared import SHARED, shared_root
 from pilot_core.local.views import duration, table, text
+from pilot_core.options import Parser
 
 __all__ = ["main"]
 
@@ -44,7 +46,9 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = _parser().parse_args(argv)
+    options, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         command: Callable[[argparse.Namespace], int] = options.command_function
         code = command(options)
@@ -67,12 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pilot-local",
         description="A PanDA server for one machine: to try the pilot, to debug a payload.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -82,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         default: object = DEFAULT_FOLDER,
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command_function=function)
+        sub.set_defaults(command_function=function, parser=sub)
         sub.add_argument("--folder", type=Path, help=f"where everything is kept [{default}]")
         return sub
 

@@ -122,7 +122,8 @@ class Source:
         `<file_id>-<offset>` is unique on this machine.
     since
         When this file was seen first, epoch seconds; survives a restart, so it
-        may stand in for the time of a line that has none.
+        may stand in for the time of a line that has none. Of a file that is
+        read for long, the rest gets a later one and another `file_id`.
     offset, state
         Where reading starts, and `Mark.state` of that place; 0 and "" for a
         new file.

@@ -16,7 +16,7 @@ from pathlib import Path
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.logship.checkpoint import Checkpoint, Place
-from pilot_core.logship.contract import Entry, MakerFactory, RecordMaker, ShipCounts, Sink
+from pilot_core.logship.contract import MakerFactory, ShipCounts, Sink
 from pilot_core.logship.delivery import Delivery, DeliveryPolicy
 from pilot_core.logship.disk import Disk, OsDisk
 from pilot_core.logship.load import Load
@@ -188,8 +188,8 @@ class LogShipper:
         With `ending`, lines without a newline and open records are closed.
         """
         # Nothing is on its way here.
-        added = any([tail.renew() for tail in self._tails])
-        self._look(added=added)
+        renewed = [tail.renew() for tail in self._tails]
+        self._look(added=any(renewed))
         began = self._clock.monotonic()
         load = self._new_load()
         done: list[tuple[Tail, TailedFile]] = []
@@ -204,9 +204,11 @@ class LogShipper:
                 replaced = replaced or file.replaced != was_replaced
                 if file.replaced:
                     break  # what follows it comes first
-        if self._deliver(load) and any([tail.forget(file) for tail, file in done]):
-            replaced = True
-            self._save()
+        if self._deliver(load):
+            succeeded = [tail.forget(file) for tail, file in done]
+            if any(succeeded):
+                replaced = True
+                self._save()
         if self._clock.monotonic() - self._saved_at >= _SAVE_EVERY_S:
             self._save()
         self._behind = replaced or load.full()

@@ -128,8 +128,9 @@ class Tail:
         ident = (info.st_dev, info.st_ino)
         if ident == self._barred or not stat.S_ISREG(info.st_mode):
             return NOBODY, 0
-        past = self._past.get(ident)
-        return ident, max(0, info.st_size - (past.offset if past else 0))
+        places = (*tuple(self._past.values()), *self._places)
+        read = max((place.offset for place in places if place.ident == ident), default=0)
+        return ident, max(0, info.st_size - read)
 
     def over(self, file: TailedFile) -> bool:
         """True if nothing more will come: replaced, or nameless and quiet."""
@@ -232,7 +233,8 @@ class Tail:
         place = self._past.pop((facts.st_dev, facts.st_ino), None)
         if place is None or not self._same(fd, facts, place):
             return None
-        return self._tailed(fd, dataclasses.replace(place, real=str(real), over=False), self._start(fd, place))
+        place = dataclasses.replace(place, real=str(real), over=False)
+        return self._tailed(fd, place, self._start(fd, place))
 
     def _missed(self, opened: tuple[int, FileFacts] | None, real: Path) -> list[tuple[int, FileFacts]]:
         """Files that came and were rotated away while nobody looked, the oldest
@@ -241,24 +243,22 @@ class Tail:
         Written to after the last one known, or since this tail began; with a
         rotation's name; and no copy: copytruncate leaves those.
         """
-        last = max(self.files, key=lambda file: file.place.generation, default=None)
-        facts = last.facts() if last is not None else None
-        if last is not None and (facts is None or last.place.real != str(real)):
+        rotated: dict[Path, FileFacts] = {}
+        for path in self._rotated(real):
+            with contextlib.suppress(OSError):
+                rotated[path] = self._disk.stat(path)
+        since_ns = self._last_written_ns(rotated.values(), real)
+        if since_ns is None:
             return []
-        if last is None and (self._generation >= 0 or self._past):
-            return []
-        since_ns = facts.st_mtime_ns if facts is not None else self._born_ns
         known = {*self._known(), *(place for tail in (self, *self.others) for place in tail._past)}
         if opened is not None:
             known.add((opened[1].st_dev, opened[1].st_ino))
         taken = {tail.path for tail in self.others}
         young: list[tuple[int, str, Path]] = []
-        for path in self._rotated(real):
-            with contextlib.suppress(OSError):
-                info = self._disk.stat(path)
-                fresh = info.st_mtime_ns >= since_ns and (info.st_dev, info.st_ino) not in known
-                if fresh and info.st_size and path not in taken:
-                    young.append((info.st_mtime_ns, path.name, path))
+        for path, info in rotated.items():
+            fresh = info.st_mtime_ns >= since_ns and (info.st_dev, info.st_ino) not in known
+            if fresh and info.st_size and path not in taken:
+                young.append((info.st_mtime_ns, path.name, path))
         # Of two with the same time the higher number is older.
         young.sort(key=lambda item: (-item[0], len(item[1]), item[1]), reverse=True)
         found = [pair for _, _, path in young[-_MOST_MISSED:] if (pair := self._open(path)) is not None]
@@ -270,9 +270,26 @@ class Tail:
                 missed.append((fd, info))
         return missed
 
+    def _last_written_ns(self, rotated: Iterable[FileFacts], real: Path) -> int | None:
+        """When the newest file known was written last; None if nobody can say,
+        or where the name is a link that leads elsewhere by now.
+        """
+        if not self.files and not self._past:
+            return self._born_ns if self._generation < 0 else None
+        places = [file.place for file in self.files[-1:]] or list(self._past.values())
+        last = max(places, key=lambda place: place.generation)
+        if last.real != str(real):
+            return None
+        facts = self.files[-1].facts() if self.files else None
+        found = [facts] if facts is not None else rotated
+        times = (f.st_mtime_ns for f in found if (f.st_dev, f.st_ino) == last.ident)
+        return next(times, None)
+
     def _is_copy(self, fd: int, facts: FileFacts, opened: tuple[int, FileFacts] | None) -> bool:
         size = facts.st_size
         if any(file.size >= size and file.begins_like(fd, size) for file in self.files):
+            return True
+        if any(place.seen_to and self._holds(fd, size, place) for place in self._past.values()):
             return True
         if opened is None or opened[1].st_size < size:
             return False
@@ -291,7 +308,7 @@ class Tail:
         """
         places, self._places = self._places, []
         self._past |= {place.ident: place for place in places if place.over}
-        open_then = sorted((p for p in places if not p.over), key=lambda p: p.generation)
+        open_then = [place for place in places if not place.over]
         if not open_then:
             return False
         real = self._disk.real(self.path)
@@ -302,6 +319,7 @@ class Tail:
             folders = dict.fromkeys(Path(p.real or p.path).parent for p in open_then if p.ident not in here)
             here |= self._by_ident(path for folder in folders for path in self._disk.entries(folder))
         added = False
+        newest = {place.ident: place for place in open_then}
         for place in open_then:
             found = own.get(place.ident) or here.get(place.ident)
             opened = self._open(found) if found is not None else None
@@ -313,7 +331,8 @@ class Tail:
                 self.files.append(self._tailed(fd, place, self._start(fd, place), info.st_size))
                 continue
             log.warning("%s: another file has taken the place of the one read so far", self.path)
-            if place.ident in own and (info.st_dev, info.st_ino) == place.ident:
+            cut = place.ident in own and (info.st_dev, info.st_ino) == place.ident
+            if cut and newest[place.ident] is place:
                 self.files.append(self._begin(fd, info, Path(place.real)))
                 added = True
             else:
@@ -330,7 +349,10 @@ class Tail:
 
     def _same(self, fd: int, facts: FileFacts, place: Place) -> bool:
         """Is this the file of that place, as far as it was read?"""
-        if (facts.st_dev, facts.st_ino) != place.ident or facts.st_size < place.seen_to:
+        return (facts.st_dev, facts.st_ino) == place.ident and self._holds(fd, facts.st_size, place)
+
+    def _holds(self, fd: int, size: int, place: Place) -> bool:
+        if size < place.seen_to:
             return False
         size = min(BEFORE, place.seen_to)
         return fingerprint(self._disk.pread(fd, size, place.seen_to - size)) == place.seen_print

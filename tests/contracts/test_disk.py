@@ -78,3 +78,25 @@ def test_what_is_not_there(disk: WriterDisk, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             ask(path)
     assert not any(map(disk.exists, disk.namesakes(path)))
+
+
+def test_names_in_a_folder(disk: WriterDisk, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    disk.append(path, b"x")
+    disk.rename(path, tmp_path / "old")
+    assert disk.real(path) == path
+    assert [name for name in disk.entries(tmp_path) if name.name in ("log", "old")] == [tmp_path / "old"]
+
+
+def test_of_a_folder_without_end_some_names_are_looked_at(tmp_path: Path) -> None:
+    disk = RealDisk()
+    inner, path = tmp_path / "inner", tmp_path / "log"
+    inner.mkdir()
+    disk.append(inner / "old", b"x")
+    path.symlink_to(inner / "old")
+    assert disk.real(path) == inner / "old"
+    assert set(disk.entries(tmp_path)) == {inner, path, inner / "old"}
+    for number in range(600):
+        (tmp_path / str(number)).touch()
+    assert len(disk.entries(tmp_path)) == 500
+    assert not disk.entries(tmp_path / "nowhere")

@@ -1,7 +1,6 @@
 """The kubernetes engine on a node that has no thread left for it."""
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tests.fakes.pki import make_pki
 class Crowded(Cluster):
     """The node has no thread for us from the moment the pod is created."""
 
-    def create(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Any:
+    def create(self, manifest: dict[str, Any], *, dry_run: bool = False) -> Any:
         made: Any = super().create(manifest, dry_run=dry_run)
         # No thread can have a stack larger than the address space.
         threading.stack_size(1 << 47)

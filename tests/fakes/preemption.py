@@ -178,7 +178,6 @@ SCENARIOS = (
     Scenario(
         "uploading (storage hangs)",
         _uploading,
-        report_s=6.0,
         says=("pilotlog.txt could not be stored", "is kept for PanDA_Pilot-"),
     ),
     Scenario("final report in flight", _reporting, state="finished"),

@@ -21,7 +21,8 @@ def _cpuinfo(
     return "".join(
         f"processor\t: {number}\nvendor_id\t: Some\nmodel name\t: {model}\ncpu MHz\t\t: {mhz}\n"
         f"cache size\t: {cache}\nphysical id\t: {number % sockets}\n"
-        f"siblings\t: {count // sockets}\ncpu cores\t: {count // sockets // threads}\nflags\t\t: {flags}\npower management:\n\n"
+        f"siblings\t: {count // sockets}\ncpu cores\t: {count // sockets // threads}\n"
+        f"flags\t\t: {flags}\npower management:\n\n"
         for number in range(count)
     )
 

@@ -10,6 +10,7 @@ from pilot_core.cli import KINDS, groups, parse, show
 from pilot_core.errors import SetupError
 from pilot_core.ignored import IGNORED
 from pilot_core.inifiles import read_ini
+from pilot_core.main import run
 from pilot_core.settings import MADE, SETTINGS
 
 # What Rubin's starter and wrapper pass on GKE, duplicates and all.
@@ -371,3 +372,20 @@ def test_ini_files_are_named_and_what_they_say_in_vain_is_said(tmp_path: Path) -
     assert found["heartbeat.period_s"] == ("s", f"{named}: Pilot.heartbeat")
     remarks = parse(["-q", "Q"], {"HARVESTER_PILOT_CONFIG": str(named)}).remarks
     assert remarks == [f"{named}: without effect: Pilot.memory"]
+
+
+def test_show_config_refuses_an_unknown_log_service(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["-q", "Q", "--use-realtime-logging", "--show-config", "--realtime-logging-server"]
+    assert run([*given, "google-cloud-logging"]) == 0
+    capsys.readouterr()
+    assert run([*given, "nosuch"]) == 65
+    out, err = capsys.readouterr()
+    assert "realtime.server" in out
+    assert err.startswith("pilot.py: real-time logging would be off: --realtime-logging-server ")
+    assert "nosuch" in err
+
+
+def test_a_misspelt_option_is_told_what_it_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(["-q", "Q", "--use-realtime-loging"])
+    assert "--use-realtime-loging: is it --use-realtime-logging?" in capsys.readouterr().err

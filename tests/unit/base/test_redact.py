@@ -146,3 +146,13 @@ def test_a_wrong_log_call_of_a_library_is_its_own_matter(argument: object) -> No
     assert RedactingFilter(Redactor(["hunter2-secret"])).filter(record)
     said = record.getMessage()
     assert said == "'%d of ***' was logged with arguments that do not fit it (TypeError)"
+
+
+@pytest.mark.parametrize("before", ["", "a", "über ", "x" * 70])
+def test_the_lines_of_a_key_are_suspected_wherever_they_stand(before: str) -> None:
+    block = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+    redactor = Redactor([block, "opaque-value"])
+    for text in (block, f"{before}{block}", f"{block}{before}", f"ü{before}opaque-value"):
+        assert redactor.suspects(text)
+        assert block not in redactor.text(text)
+    assert not redactor.suspects(f"{before[:59]} /opt/lsst/software/stack {block[:59]}")

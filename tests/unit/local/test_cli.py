@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pilot_core import __version__
 from pilot_core.base.scope import Scope
 from pilot_core.local.cli import main
 from pilot_core.local.server import LocalPanda
@@ -228,6 +229,21 @@ def test_bad_values_are_named_with_their_option(
     with pytest.raises(SystemExit, match="2"):
         main(argv)
     assert f"argument {argv[1]}: {argv[2]!r} is no " in capsys.readouterr().err
+
+
+def test_an_option_that_is_misspelt(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["logs", "--lnes=4"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --lnes=4: is it --lines?\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["status", "--xyzzy"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --xyzzy\n")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"{__version__}\n"
 
 
 def test_what_is_no_panda(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

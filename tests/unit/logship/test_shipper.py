@@ -196,20 +196,6 @@ def test_rotated_while_nobody_looked(rig: Rig) -> None:
     assert rig.seen() == written
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"version": 99, "places": []}', '{"version": 1, "places": [3]}']
-)
-def test_a_broken_position_file_doubles_nothing(rig: Rig, content: str) -> None:
-    written = rig.lines(20)
-    rig.append(b"a line without a time\n")
-    rig.ship()
-    rig.positions.write_text(content)
-    rig.kill()
-    rig.finish()
-    seen = [json.loads(e.payload).get("seq") for e in rig.sink.visible()]
-    assert seen[: len(written)] == written
-
-
 def test_lines_without_a_time_have_the_same_one_after_a_restart(rig: Rig) -> None:
     rig.append(b"one\ntwo\n")
     rig.shipper.ship_once()
@@ -350,15 +336,6 @@ def test_a_backlog_is_read_in_pieces(tmp_path: Path) -> None:
     rig.finish()
     assert rig.seen() == written
     assert largest < 4 * rig.settings.load_bytes
-
-
-def test_a_position_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, MemorySink())
-    rig.positions.mkdir()
-    rig.kill()
-    written = rig.lines(10)
-    rig.finish()
-    assert rig.seen() == written
 
 
 def test_a_sink_that_breaks_its_contract_ends_nothing(tmp_path: Path) -> None:

@@ -61,8 +61,12 @@ PILOT3 = (
 )
 
 
+#: 2026-11-21T08:50:00Z
+SINCE = 1_795_251_000.0
+
+
 def make(text: bytes, *, cut: Callable[[int], Sequence[int]] | None = None, **kwargs: object) -> list[Entry]:
-    maker = WorkerRecords(Source(Path("log"), "f1", 0.0), hostname="pod-1", redactor=Redactor())
+    maker = WorkerRecords(Source(Path("log"), "f1", SINCE), hostname="pod-1", redactor=Redactor())
     entries: list[Entry] = []
     offset = 0
     lines = text.splitlines(keepends=True) if b"\r" not in text else re.findall(rb"[^\n]*\n|[^\n]+$", text)
@@ -82,7 +86,7 @@ def bodies(entries: Sequence[Entry]) -> list[dict[str, str]]:
 def test_only_dated_lines_become_records() -> None:
     found = make(b"no time\n" + PILOT3.encode())
     assert bodies(found)[0]["message"] == "[wrapper] ==== wrapper stdout BEGIN ===="
-    assert found[0].timestamp == "2026-11-21T08:51:00.001Z"
+    assert found[0].timestamp == "2026-11-21T08:51:00.001000Z"
     assert all(body["hostname"] == "pod-1" for body in bodies(found))
     assert len(found) == 10
 
@@ -151,7 +155,7 @@ def test_bytes_that_are_not_utf8_arrive_as_text() -> None:
 
 
 def test_secrets_are_masked() -> None:
-    maker = WorkerRecords(Source(Path("log"), "f1", 0.0), hostname="h", redactor=Redactor(["geheimnis"]))
+    maker = WorkerRecords(Source(Path("log"), "f1", SINCE), hostname="h", redactor=Redactor(["geheimnis"]))
     (entry,) = maker.feed(Chunk([f"{T}123 | INFO     | token geheimnis\n".encode()], 0))
     assert b"geheimnis" not in entry.payload
 
@@ -196,7 +200,7 @@ def test_restart_at_any_mark_makes_the_same_records(seed: int) -> None:
     lines = (PILOT3 * 2).encode().splitlines(keepends=True)
     choose = random.Random(seed)
     got: dict[str, Entry] = {}
-    source = Source(Path("log"), "f1", 0.0)
+    source = Source(Path("log"), "f1", SINCE)
     index = offset = 0
     maker = WorkerRecords(source, hostname="pod-1", redactor=Redactor())
     while index < len(lines):
@@ -208,7 +212,7 @@ def test_restart_at_any_mark_makes_the_same_records(seed: int) -> None:
             while offset > mark.offset:
                 index -= 1
                 offset -= len(lines[index])
-            source = Source(Path("log"), "f1", 0.0, offset=mark.offset, state=mark.state)
+            source = Source(Path("log"), "f1", SINCE, offset=mark.offset, state=mark.state)
             maker = WorkerRecords(source, hostname="pod-1", redactor=Redactor())
             # Far enough to get beyond an open record, however often it is
             # begun again.
@@ -221,15 +225,15 @@ def test_restart_at_any_mark_makes_the_same_records(seed: int) -> None:
     assert sorted(got.values()) == sorted(make((PILOT3 * 2).encode()))
 
 
-@pytest.mark.parametrize("state", ["x", "{}", '{"a":1}', "[]", '{"time":5}', '{"failed":"no"}', "[" * 100_000])
+@pytest.mark.parametrize("state", ["x", "{}", '{"a":1}', "[]", '{"time":5}', '{"failed":"no"}', "[" * 99_999])
 def test_a_state_that_tells_nothing_starts_anew(state: str) -> None:
-    made = WorkerRecords(Source(Path("log"), "f1", 0.0, state=state), hostname="h", redactor=Redactor())
+    made = WorkerRecords(Source(Path("log"), "f1", SINCE, state=state), hostname="h", redactor=Redactor())
     made.feed(Chunk([long("ERROR", "p", "f", "it broke").encode()], 0))
     assert len(made.flush()) == 1
 
 
 def test_lines_after_a_flush_make_a_record_of_their_own() -> None:
-    maker = WorkerRecords(Source(Path("log"), "f1", 0.0), hostname="h", redactor=Redactor())
+    maker = WorkerRecords(Source(Path("log"), "f1", SINCE), hostname="h", redactor=Redactor())
     head = long("ERROR", "p", "f", "it broke").encode()
     assert maker.feed(Chunk([head], 0)) == []
     (first,) = maker.flush()
@@ -266,3 +270,26 @@ def test_our_own_pilots_lines_are_understood(debug: bool, caplog: pytest.LogCapt
     assert records[-1].severity == "INFO"
     known = [(body.get("PandaJobID"), body.get("jobName")) for body in bodies(records)]
     assert known == [*[("12", "isr | 1")] * (len(known) - 1), (None, None)]
+
+
+def test_a_time_that_no_service_takes_is_not_used() -> None:
+    line = "%s 00:00:00,000 | ERROR    | pilot.x | f | odd clock\n"
+    found = make((line % "2099-01-01" + line % "2026-11-21").encode())
+    assert [entry.timestamp[:10] for entry in found] == ["2026-11-21", "2026-11-21"]
+
+
+def test_a_record_of_wide_letters_fits_into_an_entry() -> None:
+    wide = "\U0001f600" * 59_000
+    (entry,) = make(f"2026-11-21 08:51:00,001 | ERROR    | x | f | {wide}\n{wide[:29_000]}\n".encode())
+    assert 200_000 < len(entry.payload) < 250_000
+
+
+@pytest.mark.parametrize("size", [1_990, 29_990])
+def test_a_secret_at_the_cut_is_masked_first(size: int) -> None:
+    secret = "topsecretvalue12345"
+    head = "2026-11-21 08:51:00,123 | WARNING  | pilot.x | f | "
+    text = f"{head}payload stderr dump\n{'x' * size}{secret}\n"
+    text += f"{head.replace('WARNING ', 'ERROR   ')}{'y' * size}{secret}\n"
+    maker = WorkerRecords(Source(Path("log"), "f1", SINCE), hostname="h", redactor=Redactor([secret]))
+    entries = [*maker.feed(Chunk(text.encode().splitlines(True), 0)), *maker.flush()]
+    assert not any(b"topsec" in entry.payload for entry in entries)
