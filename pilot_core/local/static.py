@@ -81,6 +81,9 @@ class Pages:
 
     def _jobs(self, exchange: Exchange, _rest: str) -> Answer:
         if exchange.method == "POST":
+            # A browser says which page sends; a page must not run commands here.
+            if "origin" in exchange.headers:
+                return plain(403, "jobs are not taken from web pages")
             try:
                 return _json({"id": self._desk.submit_text(exchange.body)})
             except (ValueError, TypeError, OverflowError) as err:

@@ -322,6 +322,9 @@ def test_console_pages(panda: LocalPanda) -> None:
     assert requests.get(f"{panda.url}/local/jobs/{panda_id}", timeout=10).json()["state"] == "activated"
     assert len(requests.get(f"{panda.url}/local/jobs", timeout=10).json()) == 1
     assert requests.post(f"{panda.url}/local/jobs", data="[]", timeout=10).status_code == 400
+    page = {"Origin": "https://evil.example"}
+    assert requests.post(f"{panda.url}/local/jobs", json={}, headers=page, timeout=10).status_code == 403
+    assert len(requests.get(f"{panda.url}/local/jobs", timeout=10).json()) == 1
     assert requests.get(f"{panda.url}/local/jobs/1", timeout=10).status_code == 404
 
 
