@@ -22,7 +22,7 @@ from container.errors import EngineError, StartError
 from container.labels import NAME_LABEL
 from container.payload_containers import PayloadContainers, total
 from container.process_engine import ProcessContainer, ProcessEngine
-from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats
+from container.spec import ContainerExit, ContainerSpec, PullProgress, Stats, highest
 from container.stopping import Stopping
 from pilot_core.base.clock import Clock
 from pilot_core.base.procs import pid_file
@@ -148,7 +148,7 @@ class CompanionContainer:
     def _max_rss(self, end: ContainerExit) -> int | None:
         # A client is no part of the payload, and not small.
         own = None if self._containers.clients() else end.max_rss_bytes
-        return max((v for v in (own, self._containers.max_rss) if v is not None), default=None)
+        return highest(own, self._containers.max_rss)
 
     def _clients(self) -> bool:
         return any(stat.command == "docker" for stat in self._script.members())

@@ -13,7 +13,7 @@ from container.contract import QUICK_S
 from container.docker_api import Daemon, Refused
 from container.errors import EngineError
 from container.proctree import PssReader, usage
-from container.spec import Stats
+from container.spec import Stats, highest
 from pilot_core.base.procs import PROC, pid_file, read_stat
 
 __all__ = ["Meter", "stats_from_api"]
@@ -125,8 +125,8 @@ class Meter:
 
     def _note(self, stats: Stats) -> None:
         with self._lock:
-            self.cpu_s = max((v for v in (self.cpu_s, stats.cpu_s) if v is not None), default=None)
-            self.max_rss = max((v for v in (self.max_rss, stats.rss) if v is not None), default=None)
+            self.cpu_s = highest(self.cpu_s, stats.cpu_s)
+            self.max_rss = highest(self.max_rss, stats.rss)
 
 
 def _one_shot(api: Any, container_id: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from container.cgroup import Cgroup
 from container.errors import EngineError, Refused
 from container.kube_api import Cluster
-from container.spec import ContainerExit, Stats
+from container.spec import ContainerExit, Stats, highest
 
 __all__ = ["KubeMeter", "find_pod_cgroup"]
 
@@ -97,8 +97,8 @@ class KubeMeter:
 
     def _note(self, stats: Stats) -> None:
         with self._lock:
-            self._cpu_s = max((v for v in (self._cpu_s, stats.cpu_s) if v is not None), default=None)
-            self._max_rss = max((v for v in (self._max_rss, stats.rss) if v is not None), default=None)
+            self._cpu_s = highest(self._cpu_s, stats.cpu_s)
+            self._max_rss = highest(self._max_rss, stats.rss)
 
 
 def find_pod_cgroup(uid: str, container_id: str, root: Path) -> Cgroup | None:

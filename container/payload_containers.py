@@ -12,7 +12,7 @@ from container.contract import Leftover
 from container.docker_engine import DockerEngine
 from container.docker_stats import Meter
 from container.errors import EngineError
-from container.spec import Stats
+from container.spec import Stats, highest
 from container.stream import ready
 from pilot_core.base.clock import Clock
 from pilot_core.base.files import tail_bytes
@@ -98,7 +98,7 @@ class PayloadContainers:
     @property
     def max_rss(self) -> int | None:
         """Highest resident memory of one of them, bytes."""
-        return max((m.max_rss for m in list(self._meters.values()) if m.max_rss is not None), default=None)
+        return highest(*(meter.max_rss for meter in list(self._meters.values())))
 
     def stats(self) -> list[Stats]:
         """One for each that runs; ended ones count with the CPU time they had."""

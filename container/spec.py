@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["ContainerExit", "ContainerSpec", "Mount", "PullProgress", "Stats"]
+__all__ = ["ContainerExit", "ContainerSpec", "Mount", "PullProgress", "Stats", "highest"]
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +141,8 @@ class PullProgress:
     bytes_done: int
     bytes: int
     text: str = ""
+
+
+def highest(*values: _Number | None) -> _Number | None:
+    """PURE: the highest of what is known."""
+    return max((value for value in values if value is not None), default=None)

@@ -225,13 +225,13 @@ class Pilot:
         realtime = self.config.realtime
         if not realtime.enabled:
             return None
-        from pilot_core.logship.target import at_loki, parse_target
+        from pilot_core.logship.target import parse_target
 
         if not realtime.files:
             log.error("real-time logging is off: REALTIME_LOGFILES names no file")
             return None
         try:
-            return at_loki(parse_target(realtime.server), realtime.loki_url, realtime.loki_labels)
+            return parse_target(realtime.server, realtime.loki_url, realtime.loki_labels)
         except ValueError as err:
             log.error("real-time logging is off: --realtime-logging-server %s", err)
             return None

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pilot_core.base.files import remove_tree
 from pilot_core.base.logs import file_log, setup_logging
 from pilot_core.base.ownsecrets import own_secrets
 from pilot_core.base.procs import few_heaps
-from pilot_core.base.redact import Redactor, url_passwords
+from pilot_core.base.redact import Redactor
 from pilot_core.config import Config
 from pilot_core.errors import PilotError, SetupError
 from pilot_core.ledger import FILE_NAME as LEDGER
@@ -45,8 +45,10 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(f"pilot.py: {lacks} packages (wrappers take PILOT_PYTHON), or install it there\n")
         return exit_code(ErrorCode.GENERALERROR)
     config = invocation.config
-    # The payload gets these as they are, and may print them.
-    redactor = Redactor(url_passwords(config.payload.environment.values()), own=lambda: _own_secrets(config))
+    # The payload gets some of these as they are, may read all, and print them.
+    server, environment = config.server, config.payload.environment
+    files = (server.proxy_file, server.token_file, server.token_key_file)
+    redactor = Redactor(own=lambda: own_secrets(files, environment))
     setup_logging(debug=config.worker.debug, redactor=redactor)
     faulthandler.enable()
     few_heaps()
@@ -74,19 +76,12 @@ def _check(config: Config) -> int:
     """What a pilot would only say in its log; 0 if there is nothing."""
     try:
         if config.realtime.enabled:
-            parse_target(config.realtime.server)
+            realtime = config.realtime
+            parse_target(realtime.server, realtime.loki_url, realtime.loki_labels)
     except ValueError as err:
         sys.stderr.write(f"pilot.py: real-time logging would be off: --realtime-logging-server {err}\n")
         return exit_code(ErrorCode.GENERALERROR)
     return 0
-
-
-def _own_secrets(config: Config) -> Iterable[str]:
-    server = config.server
-    google = config.payload.environment.get("GOOGLE_APPLICATION_CREDENTIALS")
-    return own_secrets(
-        [server.proxy_file, server.token_file, server.token_key_file, Path(google) if google else None]
-    )
 
 
 def _owes(home: Path) -> bool:

@@ -11,14 +11,14 @@ from pilot_core.base import text
 from pilot_core.base.budget import Budget
 from pilot_core.base.clock import Clock
 from pilot_core.base.ownsecrets import own_secrets
-from pilot_core.base.redact import Redactor, url_passwords
+from pilot_core.base.redact import Redactor
 from pilot_core.config import ServerConfig
 from pilot_core.errors import PilotError
 from pilot_core.finalreport import deliver
 from pilot_core.logship.contract import Sink
 from pilot_core.logship.resource import PodFacts
 from pilot_core.logship.sinks.make import make_sink
-from pilot_core.logship.target import at_loki, parse_target
+from pilot_core.logship.target import parse_target
 from pilot_core.model.report import JobReport
 from pilot_core.server.auth import Auth
 from pilot_core.server.client import PandaServer
@@ -63,10 +63,9 @@ class Services:
 
     def _redactor(self) -> Redactor:
         """Knows what the pilot knew, but for its job's secrets."""
-        given, environment = self.credentials, self.config.child_environment
-        google = environment.get("GOOGLE_APPLICATION_CREDENTIALS")
-        files = [given.proxy_file, given.token_file, given.token_key_file, Path(google) if google else None]
-        return Redactor([*url_passwords(environment.values()), *own_secrets(files)])
+        given = self.credentials
+        files = (given.proxy_file, given.token_file, given.token_key_file)
+        return Redactor(own_secrets(files, self.config.child_environment))
 
     def _cluster(self, call_s: float) -> Cluster:
         """The cluster that we run in."""
@@ -138,5 +137,5 @@ class Services:
         )
         given = config.child_environment
         labels = text.listed(given.get("LOKI_LABELKEYS", ""))
-        target = at_loki(parse_target(config.logging.server), given.get("LOKI_URL", ""), labels)
+        target = parse_target(config.logging.server, given.get("LOKI_URL", ""), labels)
         return make_sink(target, config.logging.logname, facts)

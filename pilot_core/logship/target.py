@@ -58,7 +58,7 @@ class Target:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, loki_url: str = "", loki_labels: Sequence[str] = ()) -> Target:
     """Understand one of these, quoted or not, with or without `logserver=` in
     front.
 
@@ -71,6 +71,8 @@ def parse_target(text: str) -> Target:
         logstash:https://host:port                pilot3 until 3.4
         file;/path/of/records.jsonl
         stdout
+
+    `loki_url` and `loki_labels` count where it is a Loki, see `at_loki`.
 
     Raises
     ------
@@ -95,7 +97,8 @@ def parse_target(text: str) -> Target:
         if not equals or not name:
             raise ValueError(f"{text!r}: {part!r} is not name=value")
         options[name] = value
-    return Target(kind, _endpoint(kind, address, text), MappingProxyType(options))
+    target = Target(kind, _endpoint(kind, address, text), MappingProxyType(options))
+    return at_loki(target, loki_url, loki_labels)
 
 
 def at_loki(target: Target, url: str, labels: Sequence[str]) -> Target:

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -123,7 +124,7 @@ class HttpPost:
         """
         end = time.monotonic() + timeout_s
         connection = self._open(timeout_s)
-        connection.response_class = _timed(end)
+        connection.response_class = partial(_Answer, end=end)  # type: ignore[assignment]
         try:
             connection.request("POST", self._base + path, body, dict(headers))
             answer = connection.getresponse()
@@ -157,16 +158,13 @@ class HttpPost:
         return self._connection
 
 
-def _timed(end: float) -> type[http.client.HTTPResponse]:
-    """An answer that is there as a whole at `end`, or not at all."""
+class _Answer(http.client.HTTPResponse):
+    """One that is there as a whole at `end`, or not at all."""
 
-    class Timed(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
-            super().__init__(sock, *args, **more)
-            self.fp.close()
-            self.fp = io.BufferedReader(_TimedReader(sock, end))
-
-    return Timed
+    def __init__(self, sock: socket.socket, *args: Any, end: float, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimedReader(sock, end))
 
 
 class _TimedReader(io.RawIOBase):

@@ -180,8 +180,12 @@ def test_the_site_prologs_variables_pass_beside_the_pilot_only() -> None:
         "AWS_PROFILE": "rubin",
         "AWS_SHARED_CREDENTIALS_FILE": "/site/aws-credentials.ini",
     }
-    assert environment.items() <= RUBIN.payload(JOB, QUEUE, PATHS, environment).environment.items()
-    inside = RUBIN.payload(replace(JOB, image="lsst:w"), QUEUE, PATHS, environment).environment
+    passes_beside_the_pilot_only(RUBIN, environment)
+
+
+def passes_beside_the_pilot_only(experiment: GenericExperiment, environment: dict[str, str]) -> None:
+    assert environment.items() <= experiment.payload(JOB, QUEUE, PATHS, environment).environment.items()
+    inside = experiment.payload(replace(JOB, image="lsst:w"), QUEUE, PATHS, environment).environment
     assert not set(environment) & set(inside)
 
 
@@ -194,9 +198,7 @@ def test_a_payload_that_submits_work_finds_the_server_and_its_login(experiment: 
         "PANDA_AUTH_VO": "rubin:pilot",
         "PANDA_SERVER_URL": "https://panda:8443",
     }
-    assert environment.items() <= experiment.payload(JOB, QUEUE, PATHS, environment).environment.items()
-    inside = experiment.payload(replace(JOB, image="lsst:w"), QUEUE, PATHS, environment).environment
-    assert not set(environment) & set(inside)
+    passes_beside_the_pilot_only(experiment, environment)
 
 
 def test_select_takes_names_and_prefixes() -> None:
